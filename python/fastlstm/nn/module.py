@@ -1,0 +1,187 @@
+"""What every layer shares: named parameters, their gradients, saving and loading.
+
+A layer derives from Module, hands its parameters to ``__init__`` and describes
+its constructor's arguments in ``config``. The arithmetic is in the layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+"""Array of the layer's dtype, float32 or float64."""
+
+Seed = int | np.random.Generator | None
+"""Where random numbers come from: fresh entropy, a seed, or a generator."""
+
+
+class Module:
+    """Named parameters and their gradients.
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        Initial values. The arrays are kept, C-contiguous, all of one dtype.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        Change them in place (``layer.params["bias"][:] = 0``).
+    grads : dict of str to array
+        Same names, shapes and dtype as `params`; ``backward`` adds to them.
+    """
+
+    _transient: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that pickling and copying drop; `_reset_transient` remakes them."""
+
+    def __init__(self, params: Mapping[str, Array]) -> None:
+        self.params: dict[str, Array] = {
+            name: np.ascontiguousarray(value) for name, value in params.items()
+        }
+        self.grads: dict[str, Array] = {
+            name: np.zeros_like(value) for name, value in self.params.items()
+        }
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of parameters, inputs and outputs."""
+        return next(iter(self.params.values())).dtype
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain JSON values.
+
+        ``type(layer)(**layer.config())`` makes a layer of the same architecture
+        with new weights; dtype is given by name, rng is left out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define config()")
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero, in place."""
+        for grad in self.grads.values():
+            grad.fill(0)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return a copy of the parameters under the names torch gives them."""
+        return {name: value.copy() for name, value in self._to_state().items()}
+
+    def load_state_dict(self, d: Mapping[str, Array], strict: bool = True) -> None:
+        """Copy values into the parameters: all of them or, on an error, none.
+
+        Parameters
+        ----------
+        d : mapping of str to array
+            Names and shapes as in `state_dict`, dtype that of the layer.
+        strict : bool
+            If false, missing names keep their value and unknown ones are ignored.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unknown (strict), or a shape differs.
+        TypeError
+            If a dtype differs; nothing is converted silently.
+        """
+        expected = self._to_state()
+        if strict:
+            _check_names(expected, d)
+        given = {
+            name: _checked(name, d[name], like)
+            for name, like in expected.items()
+            if name in d
+        }
+        for name, value in self._from_state(given).items():
+            self.params[name][...] = value
+
+    def _to_state(self) -> dict[str, Array]:
+        """Parameters under torch's names, not necessarily copies."""
+        return dict(self.params)
+
+    def _from_state(self, state: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Inverse of `_to_state`, for any subset of its names, already checked."""
+        return state
+
+    def _reset_transient(self) -> None:
+        """Make the attributes named in `_transient` anew."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in self._transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset_transient()
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return a layer's dtype; TypeError unless it is float32 or float64.
+
+    Examples
+    --------
+    >>> check_dtype("float32")
+    dtype('float32')
+    """
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
+    if result not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"dtype must be float32 or float64, got {result}")
+    return result
+
+
+def check_size(name: str, value: object, *, minimum: int = 1) -> int:
+    """Return a size as int; an error that names it unless it is an int >= minimum.
+
+    Examples
+    --------
+    >>> check_size("hidden_size", 128)
+    128
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be an int, got {value!r} ({kind})")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return int(value)
+
+
+def uniform_init(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    bound: float,
+    dtype: np.dtype[Any],
+) -> Array:
+    """Draw uniformly from [-bound, bound), in float64 whatever the dtype."""
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def _check_names(expected: Mapping[str, Array], given: Mapping[str, Array]) -> None:
+    missing = [name for name in expected if name not in given]
+    unknown = [name for name in given if name not in expected]
+    if missing:
+        raise ValueError(f"state dict lacks {', '.join(missing)}")
+    if unknown:
+        raise ValueError(
+            f"state dict has unknown {', '.join(unknown)}; "
+            f"expected {', '.join(expected)}"
+        )
+
+
+def _checked(name: str, value: object, like: Array) -> Array:
+    array = np.asarray(value)
+    if array.shape != like.shape:
+        raise ValueError(f"{name} must have shape {like.shape}, got {array.shape}")
+    if array.dtype != like.dtype:
+        raise TypeError(
+            f"{name} must have dtype {like.dtype}, got {array.dtype}: "
+            f"convert it with .astype(np.{like.dtype})"
+        )
+    return array
