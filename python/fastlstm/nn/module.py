@@ -7,11 +7,12 @@ its constructor's arguments in ``config``. The arithmetic is in the layers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
+from fastlstm._checks import check_array
 
 Array = npt.NDArray[Any]
 """Array of the layer's dtype, float32 or float64."""
@@ -90,7 +91,7 @@ class Module:
         if strict:
             _check_names(expected, d)
         given = {
-            name: _checked(name, d[name], like)
+            name: check_array(name, np.asarray(d[name]), like.dtype, like.shape)
             for name, like in expected.items()
             if name in d
         }
@@ -120,39 +121,6 @@ class Module:
         return f"{type(self).__name__}({arguments})"
 
 
-def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Return a layer's dtype; TypeError unless it is float32 or float64.
-
-    Examples
-    --------
-    >>> check_dtype("float32")
-    dtype('float32')
-    """
-    try:
-        result = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
-    if result not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype must be float32 or float64, got {result}")
-    return result
-
-
-def check_size(name: str, value: object, *, minimum: int = 1) -> int:
-    """Return a size as int; an error that names it unless it is an int >= minimum.
-
-    Examples
-    --------
-    >>> check_size("hidden_size", 128)
-    128
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an int, got {value!r} ({kind})")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    return int(value)
-
-
 def uniform_init(
     rng: np.random.Generator,
     shape: tuple[int, ...],
@@ -173,15 +141,3 @@ def _check_names(expected: Mapping[str, Array], given: Mapping[str, Array]) -> N
             f"state dict has unknown {', '.join(unknown)}; "
             f"expected {', '.join(expected)}"
         )
-
-
-def _checked(name: str, value: object, like: Array) -> Array:
-    array = np.asarray(value)
-    if array.shape != like.shape:
-        raise ValueError(f"{name} must have shape {like.shape}, got {array.shape}")
-    if array.dtype != like.dtype:
-        raise TypeError(
-            f"{name} must have dtype {like.dtype}, got {array.dtype}: "
-            f"convert it with .astype(np.{like.dtype})"
-        )
-    return array
