@@ -1,0 +1,8 @@
+// fastlstm: LSTM, GRU and RNN for the CPU. Include this; link fastlstm::core.
+#pragma once
+
+#include "fastlstm/buffer.hpp"
+#include "fastlstm/cpu.hpp"
+#include "fastlstm/recurrent.hpp"
+#include "fastlstm/threads.hpp"
+#include "fastlstm/types.hpp"

@@ -1,0 +1,110 @@
+// Stacks of LSTM, GRU or RNN layers: forward and back-propagation through time.
+// Callers own all arrays; T is float or double. Results do not depend on the number of
+// threads. Equations: docs/math.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fastlstm/buffer.hpp"
+#include "fastlstm/types.hpp"
+
+namespace fastlstm {
+
+struct RecurrentConfig {
+  CellKind cell = CellKind::lstm;
+  Index input_size = 1;
+  Index hidden_size = 1;
+  Index num_layers = 1;
+  bool bidirectional = false;
+  Activation cell_activation = Activation::tanh;    // LSTM: of g. RNN: its nonlinearity
+  Activation output_activation = Activation::tanh;  // LSTM: of c
+  double dropout = 0.0;  // between layers, in forward passes that keep a tape
+
+  Index directions() const { return bidirectional ? 2 : 1; }
+  // Rows of a weight matrix: gates x H.
+  Index gate_rows() const {
+    return (cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1) * hidden_size;
+  }
+};
+
+// Throws std::invalid_argument naming the field that is out of range.
+void check_config(const RecurrentConfig& config);
+
+// The parameters of one layer and direction, row-major. Gate order: LSTM i, f, g, o;
+// GRU r, z, n. With Value = T they are gradients, which backward adds to.
+template <class Value>
+struct LayerArrays {
+  Value* weight_ih;  // (G*H, layer input size)
+  Value* weight_hh;  // (G*H, H)
+  Value* bias;       // (G*H) or null
+  Value* bias_hn;    // GRU: (H), inside the reset product; or null
+};
+
+// A sequence array: element (t, n, i) at data + t * stride_t + n * stride_n + i.
+template <class Value>
+struct SequenceView {
+  Value* data;
+  Index stride_t;
+  Index stride_n;
+};
+
+// What forward keeps for backward. Borrows x and output: both must stay alive and
+// unchanged until backward has run.
+template <class T>
+struct Tape {
+  RecurrentConfig config;
+  Index seq_len = 0;
+  Index batch_size = 0;
+  SequenceView<const T> x{};
+  SequenceView<const T> output{};
+  bool has_state = false;
+  Buffer state;                        // h0, then c0: (L*D, N, H) each
+  std::vector<Buffer> records;         // L*D: gates (and c) of every step
+  std::vector<Buffer> layer_outputs;   // L-1: (T, N, D*H)
+  std::vector<Buffer> dropped_outputs; // L-1, if dropout > 0: the next layer's input
+  std::uint64_t dropout_seed = 0;
+  std::uint64_t parameter_checksum = 0;
+  int width = 0;                       // vector width that laid out the records
+  bool used = false;
+};
+
+template <class T>
+struct ForwardArgs {
+  Index seq_len;
+  Index batch_size;
+  SequenceView<const T> x;              // (T, N, I)
+  const T* h0;                          // (L*D, N, H) or null: zeros
+  const T* c0;                          // LSTM: as h0
+  const LayerArrays<const T>* params;   // L*D: layer 0, layer 0 reverse, layer 1, ...
+  SequenceView<T> output;               // (T, N, D*H), written
+  T* h_n;                               // (L*D, N, H), written
+  T* c_n;                               // LSTM: as h_n; may be null otherwise
+  std::uint64_t dropout_seed;
+};
+
+template <class T>
+struct BackwardArgs {
+  SequenceView<const T> d_output;       // (T, N, D*H); data may be null: zeros
+  const T* d_h_n;                       // (L*D, N, H) or null: zeros
+  const T* d_c_n;                       // LSTM: as d_h_n
+  const LayerArrays<const T>* params;   // as in forward
+  const LayerArrays<T>* grads;          // L*D; added to
+  SequenceView<T> d_x;                  // (T, N, I), written; data may be null
+  T* d_h0;                              // (L*D, N, H), written; may be null
+  T* d_c0;                              // LSTM: as d_h0
+};
+
+// Runs the stack. tape null: inference, nothing is kept and no dropout. Scratch memory
+// comes from the pool. Throws std::bad_alloc or std::length_error only.
+template <class T>
+void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args,
+                       BufferPool& pool, Tape<T>* tape);
+
+// Back-propagation through time of the pass that filled the tape. Throws std::logic_error
+// if the tape was used before, or parameters or instruction set changed since.
+template <class T>
+void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& tape);
+
+}  // namespace fastlstm

@@ -1,0 +1,55 @@
+// All kernel bodies, and the table made of them for one instruction set. A per-ISA file
+// includes its vec_*.hpp, then this, and exports one function that returns the table.
+#pragma once
+
+#include "gemm.hpp"
+#include "gru.hpp"
+#include "lstm.hpp"
+#include "math.hpp"
+#include "pack.hpp"
+#include "table.hpp"
+
+namespace fastlstm {
+namespace {
+
+template <class V, class T = typename V::Value>
+void activate_array(int code, const T* x, Index n, T* y) {
+  Index i = 0;
+  for (; i + V::kWidth <= n; i += V::kWidth) activate(code, V::load(x + i)).store(y + i);
+  if (i < n) {
+    const int tail = static_cast<int>(n - i);
+    activate(code, V::load_partial(x + i, tail)).store_partial(y + i, tail);
+  }
+}
+
+template <class T, class Isa>
+const Kernels<T>& kernel_table() {
+  using V = Vec<T, Isa>;
+  static constexpr Kernels<T> table = {
+      Isa::kName,
+      V::kWidth,
+      Isa::kTileRows,
+      pack_panels<V>,
+      pack_bias<V>,
+      pack_columns<V>,
+      unpack_add<V>,
+      pack_outer<Isa::kTileRows, T>,
+      gate_product<AllSlots, V, Isa>,
+      gate_product<GruSlots, V, Isa>,
+      lstm_step<V, Isa>,
+      lstm_forward<V>,
+      lstm_backward<V>,
+      gru_forward<V>,
+      gru_backward<V>,
+      rnn_forward<V>,
+      rnn_backward<V>,
+      product<V, Isa>,
+      outer<V, Isa>,
+      column_sum<V>,
+      activate_array<V>,
+  };
+  return table;
+}
+
+}  // namespace
+}  // namespace fastlstm

@@ -1,0 +1,242 @@
+// The matrix products: one register tile, `accumulate`, and the three loops around it.
+// Every sum has one accumulator and a fixed order, so no tiling changes a bit.
+#pragma once
+
+#include "table.hpp"
+
+namespace fastlstm {
+namespace {
+
+// sums[r][first + v] += sum over k of a[r * a_stride + k] * b[k * kVecs + v]
+template <int kFirst, int kVecs, class V, int kRows, int kAcc>
+inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a, Index a_stride,
+                       Index size, const typename V::Value* b) {
+  for (Index k = 0; k < size; ++k) {
+    V left[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) left[r] = V::set1(a[r * a_stride + k]);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      const V right = V::load(b + v * V::kWidth);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        sums[r][kFirst + v] = fma(left[r], right, sums[r][kFirst + v]);
+      }
+    }
+    b += kVecs * V::kWidth;
+  }
+}
+
+// Calls tile.template run<R>(row) over all rows: full tiles of kRows, then one of the
+// remainder.
+template <int kRows, class Tile>
+inline void for_row_tiles(Index rows, const Tile& tile) {
+  Index row = 0;
+  for (; row + kRows <= rows; row += kRows) tile.template run<kRows>(row);
+  if constexpr (kRows > 1) {
+    if (row < rows) tile.template remainder<kRows - 1>(row, rows - row);
+  }
+}
+
+// A tile whose remainder is dispatched to run<1..kRows-1>.
+template <class Self>
+struct RowTile {
+  template <int R>
+  void remainder(Index row, Index left) const {
+    if (left == R) {
+      static_cast<const Self*>(this)->template run<R>(row);
+    } else if constexpr (R > 1) {
+      remainder<R - 1>(row, left);
+    }
+  }
+};
+
+// The slots that x and h feed: [begin, begin + count).
+struct AllSlots {
+  static constexpr int kXFirst = 0, kXCount = 4, kHFirst = 0, kHCount = 4;
+};
+struct GruSlots {
+  static constexpr int kXFirst = 0, kXCount = 3, kHFirst = 1, kHCount = 3;
+};
+
+// sums = bias + x W_ih^T + h W_hh^T for R rows from `row` on, one panel.
+template <class Slots, class V, int R, class T>
+inline void gate_sums(const GateArgs<T>& g, Index row, Index panel, V (&sums)[R][kSlots]) {
+  constexpr int kWidth = V::kWidth;
+  const T* bias = g.bias + panel * kSlots * kWidth;
+#pragma GCC unroll 4
+  for (int s = 0; s < kSlots; ++s) {
+    const V b = V::load(bias + s * kWidth);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sums[r][s] = b;
+  }
+  if (g.x != nullptr) {
+    accumulate<Slots::kXFirst, Slots::kXCount>(
+        sums, g.x + row * g.x_stride, g.x_stride, g.x_size,
+        g.packed_x + panel * g.x_size * Slots::kXCount * kWidth);
+  }
+  accumulate<Slots::kHFirst, Slots::kHCount>(
+      sums, g.h + row * g.h_stride, g.h_stride, g.h_steps,
+      g.packed_h + panel * g.h_size * Slots::kHCount * kWidth);
+}
+
+template <class Slots, class V, class T>
+struct GateTile : RowTile<GateTile<Slots, V, T>> {
+  const GateArgs<T>& g;
+  Index panel;
+  GateTile(const GateArgs<T>& args, Index p) : g(args), panel(p) {}
+
+  template <int R>
+  void run(Index row) const {
+    V sums[R][kSlots];
+    gate_sums<Slots>(g, row, panel, sums);
+    T* out = g.gates + panel * g.gate_panel_stride + row * g.gate_row_stride;
+    for (int r = 0; r < R; ++r, out += g.gate_row_stride) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kSlots; ++s) sums[r][s].store(out + s * V::kWidth);
+    }
+  }
+};
+
+template <class Slots, class V, class Isa, class T = typename V::Value>
+void gate_product(const GateArgs<T>& g) {
+  for (Index p = g.panel_begin; p < g.panel_end; ++p) {
+    for_row_tiles<Isa::kTileRows>(g.rows, GateTile<Slots, V, T>(g, p));
+  }
+}
+
+template <class V, int kVecs, class T>
+struct ProductTile : RowTile<ProductTile<V, kVecs, T>> {
+  const ProductArgs<T>& g;
+  Index block;
+  ProductTile(const ProductArgs<T>& args, Index b) : g(args), block(b) {}
+
+  template <int R>
+  void run(Index row) const {
+    constexpr int kWidth = V::kWidth;
+    const Index first_col = block * kSlots * kWidth;
+    const Index last_vec = first_col + (kVecs - 1) * kWidth;
+    const int tail = static_cast<int>(g.cols - last_vec < kWidth ? g.cols - last_vec : kWidth);
+    T* c = g.c + row * g.c_stride + first_col;
+    V sums[R][kVecs];
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) {
+        if (g.accumulate) {
+          const T* old = c + r * g.c_stride + v * kWidth;
+          sums[r][v] = v + 1 < kVecs || tail == kWidth ? V::load(old)
+                                                       : V::load_partial(old, tail);
+        } else {
+          sums[r][v] =
+              g.init == nullptr ? V::zero() : V::load(g.init + first_col + v * kWidth);
+        }
+      }
+    }
+    const T* b = g.b + first_col * g.panels * g.panel_size;
+    for (Index p = 0; p < g.panels; ++p, b += g.panel_size * kVecs * kWidth) {
+      accumulate<0, kVecs>(sums, g.a + row * g.a_row_stride + p * g.a_panel_stride,
+                           g.a_row_stride, g.panel_size, b);
+    }
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) {
+        T* out = c + r * g.c_stride + v * kWidth;
+        if (v + 1 < kVecs || tail == kWidth) {
+          sums[r][v].store(out);
+        } else {
+          sums[r][v].store_partial(out, tail);
+        }
+      }
+    }
+  }
+};
+
+template <class V, class Isa, class T = typename V::Value>
+void product(const ProductArgs<T>& g) {
+  constexpr int kWidth = V::kWidth;
+  for (Index b = g.block_begin; b < g.block_end; ++b) {
+    const Index left = g.cols - b * kSlots * kWidth;
+    switch (left >= kSlots * kWidth ? 4 : (left + kWidth - 1) / kWidth) {
+      case 1:
+        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 1, T>(g, b));
+        break;
+      case 2:
+        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 2, T>(g, b));
+        break;
+      case 3:
+        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 3, T>(g, b));
+        break;
+      default:
+        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 4, T>(g, b));
+    }
+  }
+}
+
+// One group of kTile columns: d_w[c][s] += sum over k of a[k][c] * d_gates[k][s].
+template <class V, int kTile, int kVecs, class T>
+inline void outer_group(const T* a, const T* d_gates, Index rows, T* d_w) {
+  constexpr int kWidth = V::kWidth;
+  V sums[kTile][kVecs];
+#pragma GCC unroll 8
+  for (int c = 0; c < kTile; ++c) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sums[c][v] = V::load(d_w + (c * kVecs + v) * kWidth);
+  }
+  for (Index k = 0; k < rows; ++k) {
+    V left[kTile];
+#pragma GCC unroll 8
+    for (int c = 0; c < kTile; ++c) left[c] = V::set1(a[c]);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      const V right = V::load(d_gates + v * kWidth);
+#pragma GCC unroll 8
+      for (int c = 0; c < kTile; ++c) sums[c][v] = fma(left[c], right, sums[c][v]);
+    }
+    a += kTile;
+    d_gates += kSlots * kWidth;
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < kTile; ++c) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sums[c][v].store(d_w + (c * kVecs + v) * kWidth);
+  }
+}
+
+template <class V, class Isa, class T = typename V::Value>
+void outer(const OuterArgs<T>& g) {
+  constexpr int kTile = Isa::kTileRows;
+  const Index groups = g.cols / kTile;
+  const Index d_w_group = Index{kTile} * g.slots * V::kWidth;
+  for (Index i = 0; i < groups; ++i) {
+    const T* a = g.a + i * g.a_group_stride;
+    T* d_w = g.d_w + i * d_w_group;
+    switch (g.slots) {
+      case 1:
+        outer_group<V, kTile, 1>(a, g.d_gates, g.rows, d_w);
+        break;
+      case 2:
+        outer_group<V, kTile, 2>(a, g.d_gates, g.rows, d_w);
+        break;
+      case 3:
+        outer_group<V, kTile, 3>(a, g.d_gates, g.rows, d_w);
+        break;
+      default:
+        outer_group<V, kTile, 4>(a, g.d_gates, g.rows, d_w);
+    }
+  }
+}
+
+template <class V, class T = typename V::Value>
+void column_sum(const T* d_gates, Index rows, T* d_bias) {
+  V sums[kSlots];
+  for (int s = 0; s < kSlots; ++s) sums[s] = V::load(d_bias + s * V::kWidth);
+  for (Index k = 0; k < rows; ++k, d_gates += kSlots * V::kWidth) {
+    for (int s = 0; s < kSlots; ++s) {
+      sums[s] = sums[s] + V::load(d_gates + s * V::kWidth);
+    }
+  }
+  for (int s = 0; s < kSlots; ++s) sums[s].store(d_bias + s * V::kWidth);
+}
+
+}  // namespace
+}  // namespace fastlstm

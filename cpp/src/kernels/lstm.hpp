@@ -1,0 +1,169 @@
+// The LSTM cell: fused step, pointwise forward for chosen activations, pointwise backward.
+// Equations: docs/math.md. Gates i, f, g, o are the four slots of a panel.
+#pragma once
+
+#include "gemm.hpp"
+#include "math.hpp"
+
+namespace fastlstm {
+namespace {
+
+// Lanes of panel p that are real units.
+template <class V>
+inline int panel_lanes(Index hidden_size, Index first_unit) {
+  const Index left = hidden_size - first_unit;
+  return static_cast<int>(left < V::kWidth ? (left > 0 ? left : 0) : V::kWidth);
+}
+
+template <class V, class T>
+inline V load_lanes(const T* p, int lanes) {
+  return lanes == V::kWidth ? V::load(p) : V::load_partial(p, lanes);
+}
+
+template <class V, class T>
+inline void store_lanes(V v, T* p, int lanes) {
+  if (lanes == V::kWidth) {
+    v.store(p);
+  } else {
+    v.store_partial(p, lanes);
+  }
+}
+
+template <class V>
+struct LstmState {
+  V c, h;
+};
+
+// c = f * c_prev + i * g;  h = o * tanh(c)
+template <class V>
+inline LstmState<V> lstm_state(V i, V f, V g, V o, V c_prev) {
+  const V c = fma(f, c_prev, i * g);
+  return {c, o * vec_tanh(c)};
+}
+
+template <class V, class T>
+struct LstmTile : RowTile<LstmTile<V, T>> {
+  const LstmStepArgs<T>& s;
+  Index panel;
+  LstmTile(const LstmStepArgs<T>& args, Index p) : s(args), panel(p) {}
+
+  template <int R>
+  void run(Index row) const {
+    constexpr int kWidth = V::kWidth;
+    V sums[R][kSlots];
+    gate_sums<AllSlots>(s.gate, row, panel, sums);
+    const int lanes = panel_lanes<V>(s.hidden_size, panel * kWidth);
+    const T* c_prev = s.c_prev + panel * s.c_prev_panel_stride + row * s.c_prev_row_stride;
+    T* c = s.c + panel * s.c_panel_stride + row * s.c_row_stride;
+    T* h = s.h_out + row * s.h_out_stride + panel * kWidth;
+    T* gates = s.gate.gates == nullptr ? nullptr
+                                       : s.gate.gates + panel * s.gate.gate_panel_stride +
+                                             row * s.gate.gate_row_stride;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const V i = vec_sigmoid(sums[r][0]);
+      const V f = vec_sigmoid(sums[r][1]);
+      const V g = vec_tanh(sums[r][2]);
+      const V o = vec_sigmoid(sums[r][3]);
+      const LstmState<V> state =
+          lstm_state(i, f, g, o, V::load(c_prev + r * s.c_prev_row_stride));
+      state.c.store(c + r * s.c_row_stride);
+      store_lanes(state.h, h + r * s.h_out_stride, lanes);
+      if (gates != nullptr) {
+        T* out = gates + r * s.gate.gate_row_stride;
+        i.store(out);
+        f.store(out + kWidth);
+        g.store(out + 2 * kWidth);
+        o.store(out + 3 * kWidth);
+      }
+    }
+  }
+};
+
+template <class V, class Isa, class T = typename V::Value>
+void lstm_step(const LstmStepArgs<T>& s) {
+  for (Index p = s.gate.panel_begin; p < s.gate.panel_end; ++p) {
+    for_row_tiles<Isa::kTileRows>(s.gate.rows, LstmTile<V, T>(s, p));
+  }
+}
+
+// The same step from stored pre-activations, with chosen activations of g and c.
+template <class V, class T = typename V::Value>
+void lstm_forward(const PointwiseForwardArgs<T>& a) {
+  constexpr int kWidth = V::kWidth;
+  for (Index p = a.panel_begin; p < a.panel_end; ++p) {
+    const int lanes = panel_lanes<V>(a.hidden_size, p * kWidth);
+    for (Index r = 0; r < a.rows; ++r) {
+      T* gates = a.gates + p * a.gate_panel_stride + r * a.gate_row_stride;
+      const V i = vec_sigmoid(V::load(gates));
+      const V f = vec_sigmoid(V::load(gates + kWidth));
+      const V g = activate(a.cell_activation, V::load(gates + 2 * kWidth));
+      const V o = vec_sigmoid(V::load(gates + 3 * kWidth));
+      const V c_prev =
+          V::load(a.c_prev + p * a.c_prev_panel_stride + r * a.c_prev_row_stride);
+      const V c = fma(f, c_prev, i * g);
+      i.store(gates);
+      f.store(gates + kWidth);
+      g.store(gates + 2 * kWidth);
+      o.store(gates + 3 * kWidth);
+      c.store(a.c + p * a.c_panel_stride + r * a.c_row_stride);
+      store_lanes(o * activate(a.output_activation, c),
+                  a.h_out + r * a.h_out_stride + p * kWidth, lanes);
+    }
+  }
+}
+
+// d_c += d_h * o * tanh'(c);  d_o = d_h * tanh(c) * o (1 - o);
+// d_i = d_c * g * i (1 - i);  d_f = d_c * c_prev * f (1 - f);  d_g = d_c * i * (1 - g^2);
+// d_c_prev = d_c * f.  With other activations their derivatives take the place of tanh's.
+template <class V, bool kPlain, class T>
+inline void lstm_backward_rows(const PointwiseBackwardArgs<T>& a) {
+  constexpr int kWidth = V::kWidth;
+  const V one = V::set1(1);
+  const int cell = kPlain ? kTanh : a.cell_activation;
+  const int output = kPlain ? kTanh : a.output_activation;
+  for (Index p = a.panel_begin; p < a.panel_end; ++p) {
+    const int lanes = panel_lanes<V>(a.hidden_size, p * kWidth);
+    const T* gates = a.gates + p * a.gate_panel_stride;
+    const T* c_prev = a.c_prev + p * a.c_prev_panel_stride;
+    const T* c_now = a.c + p * a.c_panel_stride;
+    const T* d_h_in = a.d_h + p * kWidth;
+    T* d_c_io = a.d_c + p * a.d_c_panel_stride;
+    T* d_gates = a.d_gates + p * a.d_gate_panel_stride;
+    for (Index r = 0; r < a.rows; ++r) {
+      const V i = V::load(gates);
+      const V f = V::load(gates + kWidth);
+      const V g = V::load(gates + 2 * kWidth);
+      const V o = V::load(gates + 3 * kWidth);
+      const V y = kPlain ? vec_tanh(V::load(c_now)) : activate(output, V::load(c_now));
+      V d_h = V::load(d_h_in);
+      if (a.d_output != nullptr) {
+        d_h = d_h + load_lanes<V>(a.d_output + r * a.d_output_stride + p * kWidth, lanes);
+      }
+      const V d_c = V::load(d_c_io) + activation_gradient(output, y, d_h * o);
+      (d_c * g * i * (one - i)).store(d_gates);
+      (d_c * V::load(c_prev) * f * (one - f)).store(d_gates + kWidth);
+      activation_gradient(cell, g, d_c * i).store(d_gates + 2 * kWidth);
+      (d_h * y * o * (one - o)).store(d_gates + 3 * kWidth);
+      (d_c * f).store(d_c_io);
+      gates += a.gate_row_stride;
+      c_prev += a.c_prev_row_stride;
+      c_now += a.c_row_stride;
+      d_h_in += a.d_h_stride;
+      d_c_io += kWidth;
+      d_gates += kSlots * kWidth;
+    }
+  }
+}
+
+template <class V, class T = typename V::Value>
+void lstm_backward(const PointwiseBackwardArgs<T>& a) {
+  if (a.cell_activation == kTanh && a.output_activation == kTanh) {
+    lstm_backward_rows<V, true>(a);
+  } else {
+    lstm_backward_rows<V, false>(a);
+  }
+}
+
+}  // namespace
+}  // namespace fastlstm

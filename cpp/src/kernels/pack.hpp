@@ -1,0 +1,139 @@
+// Packing: weights into panels and column blocks, and weight gradients back. Padding is
+// written as zeros, so the products need no tails.
+#pragma once
+
+#include "table.hpp"
+
+namespace fastlstm {
+namespace {
+
+template <class V>
+inline int map_lanes(const PanelMap& map, Index unit) {
+  const Index left = map.units - unit;
+  return static_cast<int>(left < 0 ? 0 : (left < V::kWidth ? left : V::kWidth));
+}
+
+// Rows of w are read in blocks of this many columns so that each cache line of the
+// source serves one visit.
+constexpr Index kPackBlock = 16;
+
+// (rows, k) -> (P, k, slots * W)
+template <class V, class T = typename V::Value>
+void pack_panels(const PanelMap& map, const T* w, Index k, Index panel_begin,
+                 Index panel_end, T* packed) {
+  constexpr int kWidth = V::kWidth;
+  const int slots = map.slot_end - map.slot_begin;
+  const Index line = Index{slots} * kWidth;
+  for (Index p = panel_begin; p < panel_end; ++p) {
+    for (int s = map.slot_begin; s < map.slot_end; ++s) {
+      const Index unit = p * map.panel_units + map.slot_unit[s];
+      const int lanes = map_lanes<V>(map, unit);
+      const T* rows = w + (map.slot_row[s] + unit) * k;
+      T* out = packed + p * k * line + (s - map.slot_begin) * kWidth;
+      for (Index begin = 0; begin < k; begin += kPackBlock) {
+        const Index end = begin + kPackBlock < k ? begin + kPackBlock : k;
+        for (int j = 0; j < lanes; ++j) {
+          const T* row = rows + j * k;
+          for (Index i = begin; i < end; ++i) out[i * line + j] = row[i];
+        }
+        for (Index i = begin; i < end; ++i) {
+          for (int j = lanes; j < kWidth; ++j) out[i * line + j] = T(0);
+        }
+      }
+    }
+  }
+}
+
+template <class V, class T = typename V::Value>
+void pack_bias(const PanelMap& map, const T* bias, T* packed) {
+  constexpr int kWidth = V::kWidth;
+  const Index panels = (map.units + map.panel_units - 1) / map.panel_units;
+  for (Index p = 0; p < panels; ++p) {
+    for (int s = map.slot_begin; s < map.slot_end; ++s) {
+      const Index unit = p * map.panel_units + map.slot_unit[s];
+      const int lanes = map_lanes<V>(map, unit);
+      T* out = packed + (p * kSlots + s) * kWidth;
+      for (int j = 0; j < kWidth; ++j) {
+        out[j] = j < lanes ? bias[map.slot_row[s] + unit + j] : T(0);
+      }
+    }
+  }
+}
+
+// Rows of w in panel order, columns in blocks of 4 W; the last block holds only as many
+// vectors as it needs.
+template <class V, class T = typename V::Value>
+void pack_columns(const PanelMap& map, const T* w, Index cols, Index block_begin,
+                  Index block_end, T* packed) {
+  constexpr int kWidth = V::kWidth;
+  constexpr Index kBlock = kSlots * kWidth;
+  const Index panels = (map.units + map.panel_units - 1) / map.panel_units;
+  const Index lines = panels * (map.slot_end - map.slot_begin) * kWidth;
+  for (Index b = block_begin; b < block_end; ++b) {
+    const Index first = b * kBlock;
+    const Index real = cols - first < kBlock ? cols - first : kBlock;
+    const Index line = (real + kWidth - 1) / kWidth * kWidth;
+    T* out = packed + first * lines;
+    for (Index p = 0; p < panels; ++p) {
+      for (int s = map.slot_begin; s < map.slot_end; ++s) {
+        const Index unit = p * map.panel_units + map.slot_unit[s];
+        const int lanes = map_lanes<V>(map, unit);
+        for (int j = 0; j < kWidth; ++j, out += line) {
+          const T* row = w + (map.slot_row[s] + unit + j) * cols + first;
+          const Index copy = j < lanes ? real : 0;
+          for (Index i = 0; i < copy; ++i) out[i] = row[i];
+          for (Index i = copy; i < line; ++i) out[i] = T(0);
+        }
+      }
+    }
+  }
+}
+
+// w[row, col] += packed; packed is (P, packed_cols, slots * W), packed_cols >= cols.
+template <class V, class T = typename V::Value>
+void unpack_add(const PanelMap& map, const T* packed, Index packed_cols, Index cols,
+                Index panel_begin, Index panel_end, T* w) {
+  constexpr int kWidth = V::kWidth;
+  const int slots = map.slot_end - map.slot_begin;
+  const Index line = Index{slots} * kWidth;
+  for (Index p = panel_begin; p < panel_end; ++p) {
+    for (int s = map.slot_begin; s < map.slot_end; ++s) {
+      const Index unit = p * map.panel_units + map.slot_unit[s];
+      const int lanes = map_lanes<V>(map, unit);
+      T* rows = w + (map.slot_row[s] + unit) * cols;
+      const T* in = packed + p * packed_cols * line + (s - map.slot_begin) * kWidth;
+      for (Index begin = 0; begin < cols; begin += kPackBlock) {
+        const Index end = begin + kPackBlock < cols ? begin + kPackBlock : cols;
+        for (int j = 0; j < lanes; ++j) {
+          T* row = rows + j * cols;
+          for (Index i = begin; i < end; ++i) row[i] += in[i * line + j];
+        }
+      }
+    }
+  }
+}
+
+// Row-major rows -> groups of kTile columns, row after row: (groups, group rows, kTile).
+template <int kTile, class T>
+void pack_outer(const T* a, Index rows, Index cols, Index stride, Index first_row,
+                Index group_stride, T* packed) {
+  const Index groups = (cols + kTile - 1) / kTile;
+  for (Index g = 0; g < groups; ++g) {
+    const Index first = g * kTile;
+    const Index real = cols - first < kTile ? cols - first : kTile;
+    T* out = packed + g * group_stride + first_row * kTile;
+    const T* in = a + first;
+    if (real == kTile) {
+      for (Index r = 0; r < rows; ++r, out += kTile, in += stride) {
+        for (Index c = 0; c < kTile; ++c) out[c] = in[c];
+      }
+    } else {
+      for (Index r = 0; r < rows; ++r, out += kTile, in += stride) {
+        for (Index c = 0; c < kTile; ++c) out[c] = c < real ? in[c] : T(0);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastlstm

@@ -1,0 +1,93 @@
+// Vec<T, Avx512Isa>: 512-bit registers (AVX-512 F, VL, BW, DQ). Members are described in
+// vec_scalar.hpp. Included by avx512.cpp only.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fastlstm {
+namespace {
+
+struct Avx512Isa {
+  static constexpr const char* kName = "avx512";
+  // 6 rows x 4 vectors = 24 sums + 4 weights + broadcasts in 32 registers; measured
+  // against 4, 5 and 7 rows.
+  static constexpr int kTileRows = 6;
+};
+
+template <class T, class Isa>
+struct Vec;
+
+template <>
+struct Vec<float, Avx512Isa> {
+  using Value = float;
+  static constexpr int kWidth = 16;
+  __m512 v;
+
+  static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  static Vec zero() { return {_mm512_setzero_ps()}; }
+  static Vec set1(float x) { return {_mm512_set1_ps(x)}; }
+  static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  static Vec load_partial(const float* p, int n) {
+    return {_mm512_maskz_loadu_ps(first(n), p)};
+  }
+  void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
+
+  friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+  friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+  friend Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  friend Vec min(Vec bound, Vec x) { return {_mm512_min_ps(bound.v, x.v)}; }
+  friend Vec max(Vec bound, Vec x) { return {_mm512_max_ps(bound.v, x.v)}; }
+  friend Vec sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
+  friend Vec keep_where_positive(Vec y, Vec a) {
+    const __mmask16 m = _mm512_cmp_ps_mask(y.v, _mm512_setzero_ps(), _CMP_GT_OQ);
+    return {_mm512_maskz_mov_ps(m, a.v)};
+  }
+  friend Vec add_exponent(Vec a, Vec magic) {
+    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), n))};
+  }
+  friend float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
+};
+
+template <>
+struct Vec<double, Avx512Isa> {
+  using Value = double;
+  static constexpr int kWidth = 8;
+  __m512d v;
+
+  static __mmask8 first(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
+  static Vec zero() { return {_mm512_setzero_pd()}; }
+  static Vec set1(double x) { return {_mm512_set1_pd(x)}; }
+  static Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  void store(double* p) const { _mm512_storeu_pd(p, v); }
+  static Vec load_partial(const double* p, int n) {
+    return {_mm512_maskz_loadu_pd(first(n), p)};
+  }
+  void store_partial(double* p, int n) const { _mm512_mask_storeu_pd(p, first(n), v); }
+
+  friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_pd(a.v, b.v)}; }
+  friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_pd(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm512_div_pd(a.v, b.v)}; }
+  friend Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+  friend Vec min(Vec bound, Vec x) { return {_mm512_min_pd(bound.v, x.v)}; }
+  friend Vec max(Vec bound, Vec x) { return {_mm512_max_pd(bound.v, x.v)}; }
+  friend Vec sqrt(Vec a) { return {_mm512_sqrt_pd(a.v)}; }
+  friend Vec keep_where_positive(Vec y, Vec a) {
+    const __mmask8 m = _mm512_cmp_pd_mask(y.v, _mm512_setzero_pd(), _CMP_GT_OQ);
+    return {_mm512_maskz_mov_pd(m, a.v)};
+  }
+  friend Vec add_exponent(Vec a, Vec magic) {
+    const __m512i n = _mm512_slli_epi64(_mm512_castpd_si512(magic.v), 52);
+    return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), n))};
+  }
+  friend double reduce_add(Vec a) { return _mm512_reduce_add_pd(a.v); }
+};
+
+}  // namespace
+}  // namespace fastlstm

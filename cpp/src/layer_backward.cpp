@@ -1,0 +1,354 @@
+// The backward time loop of one layer (BPTT), in chunks of steps from the last to the
+// first. For every step t of a chunk:
+//   d_h_t = d_output_t + d_h_{t+1 -> t};  d_gates_t = cell'(d_h_t, d_c_t)
+//   d_h_{t -> t-1} = d_gates_t W_hh;      d_x_t = d_gates_t W_ih
+// and for the chunk as a whole, while its d_gates are in cache:
+//   d_W_ih += d_gates^T x;  d_W_hh += d_gates^T h_{t-1};  d_bias += sum of d_gates
+// The chunks depend on the shape alone, so no sum depends on the number of threads.
+#include <algorithm>
+
+#include "layer.hpp"
+
+namespace fastlstm {
+namespace {
+
+// Rows (t, n) of a chunk: 256 rows of 4 x 128 floats are 512 KB, half of a usual L2.
+constexpr Index kChunkRows = 256;
+// One d_W product takes at most this many rows, so that a step of a huge batch is cut.
+constexpr Index kOuterRows = 512;
+
+// A d_W accumulator in panel layout, and the packed operand it is summed from.
+template <class T>
+struct OuterSide {
+  const PanelMap* map;
+  Index size;    // columns: I or H
+  Index padded;  // in whole groups of outer_tile
+  T* operand;    // (groups, chunk rows, tile)
+  T* d_weight;   // (P, padded, slots * W)
+};
+
+template <class T>
+struct BackwardLoop {
+  const LayerPlan<T>& plan;
+  const LayerBackward<T>& args;
+  Index chunk_steps;
+  T* columns_x;      // W_ih in column blocks, for d_x
+  T* columns_h;      // W_hh in column blocks, for d_h
+  T* d_gates;        // (P, chunk rows, 4 W)
+  T* d_h;            // (N, padded units)
+  T* d_c;            // LSTM: (P, N, W)
+  T* c_first;        // LSTM: (P, N, W)
+  T* d_bias;         // (P, 4 W)
+  T* zeros;          // (padded units)
+  OuterSide<T> side_x, side_h;
+
+  Index blocks(Index cols) const {
+    return (cols + plan.gate_line() - 1) / plan.gate_line();
+  }
+  Index chunk_rows() const { return chunk_steps * plan.batch_size; }
+  Index d_gate_panel() const { return chunk_rows() * plan.gate_line(); }
+
+  void run(const Split& split, const Team& team) const {
+    prepare(team);
+    const Part part = part_of(plan, split, team);
+    for (Index end = plan.seq_len; end > 0;) {
+      const Index begin = std::max<Index>(0, end - chunk_steps);
+      for (Index step = end - 1; step >= begin; --step) {
+        const Index chunk_row = (step - begin) * plan.batch_size + part.rows.begin;
+        cell_backward(step, chunk_row, part);
+        if (!split.by_rows) team.barrier();
+        if (step > 0 || args.d_h0 != nullptr) {
+          state_gradient(chunk_row, part, split.by_rows ? Team(0, 1) : team);
+        }
+        if (!split.by_rows) team.barrier();
+      }
+      pack_operands(begin, end, split.by_rows ? part.rows
+                                              : team.share(plan.batch_size));
+      team.barrier();
+      if (args.d_x.data != nullptr) input_gradient(begin, end, team);
+      weight_gradient((end - begin) * plan.batch_size, team);
+      team.barrier();
+      end = begin;
+    }
+    add_gradients(team);
+  }
+
+  void prepare(const Team& team) const {
+    const Kernels<T>& k = *plan.kernels;
+    const Team::Range h = team.share(blocks(plan.hidden_size));
+    k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
+                   columns_h);
+    if (args.d_x.data != nullptr) {
+      const Team::Range x = team.share(blocks(plan.input_size));
+      k.pack_columns(plan.map_x, args.params.weight_ih, plan.input_size, x.begin, x.end,
+                     columns_x);
+    }
+    const Team::Range panels = team.share(plan.panels);
+    for (const OuterSide<T>* side : {&side_x, &side_h}) {
+      const Index panel = side->padded * slots_of(*side->map) * plan.width;
+      std::fill(side->d_weight + panels.begin * panel, side->d_weight + panels.end * panel,
+                T(0));
+    }
+    std::fill(d_bias + panels.begin * plan.gate_line(),
+              d_bias + panels.end * plan.gate_line(), T(0));
+    team.barrier();
+  }
+
+  // h before a step: (rows, H) and its row stride.
+  const T* h_before(Index step, Index row, Index& stride) const {
+    if (step > 0) {
+      stride = args.output.stride_n;
+      return args.output.data + plan.time_of(step - 1) * args.output.stride_t +
+             row * stride;
+    }
+    stride = args.h0 != nullptr ? plan.hidden_size : 0;
+    return args.h0 != nullptr ? args.h0 + row * stride : zeros;
+  }
+
+  void cell_backward(Index step, Index chunk_row, const Part& part) const {
+    const Kernels<T>& k = *plan.kernels;
+    const Index row = part.rows.begin;
+    const StepView<const T> gates = record_view(plan, args.records, 0);
+    const StepView<const T> c = record_view(plan, args.records, plan.gate_line());
+    const Index state_panel = plan.batch_size * plan.width;
+
+    PointwiseBackwardArgs<T> a{};
+    a.rows = part.rows.end - row;
+    a.panel_begin = part.panels.begin;
+    a.panel_end = part.panels.end;
+    a.hidden_size = plan.hidden_size;
+    a.gates = gates.at(step, row);
+    a.gate_row_stride = gates.row_stride;
+    a.gate_panel_stride = gates.panel_stride;
+    a.h_prev = h_before(step, row, a.h_prev_stride);
+    if (args.d_output.data != nullptr) {
+      a.d_output = args.d_output.data + plan.time_of(step) * args.d_output.stride_t +
+                   row * args.d_output.stride_n;
+      a.d_output_stride = args.d_output.stride_n;
+    }
+    a.d_h = d_h + row * plan.padded_units;
+    a.d_h_stride = plan.padded_units;
+    a.d_gates = d_gates + chunk_row * plan.gate_line();
+    a.d_gate_panel_stride = d_gate_panel();
+    a.cell_activation = static_cast<int>(plan.cell_activation);
+    a.output_activation = static_cast<int>(plan.output_activation);
+    switch (plan.cell) {
+      case CellKind::lstm:
+        a.c = c.at(step, row);
+        a.c_row_stride = c.row_stride;
+        a.c_panel_stride = c.panel_stride;
+        a.c_prev = step > 0 ? c.at(step - 1, row) : c_first + row * plan.width;
+        a.c_prev_row_stride = step > 0 ? c.row_stride : plan.width;
+        a.c_prev_panel_stride = step > 0 ? c.panel_stride : state_panel;
+        a.d_c = d_c + row * plan.width;
+        a.d_c_panel_stride = state_panel;
+        k.lstm_backward(a);
+        break;
+      case CellKind::gru:
+        k.gru_backward(a);
+        break;
+      case CellKind::rnn:
+        k.rnn_backward(a);
+        break;
+    }
+  }
+
+  // A product whose left side is rows of d_gates, over the slots of `map`.
+  ProductArgs<T> product_args(const PanelMap& map, Index chunk_row, Index rows) const {
+    ProductArgs<T> a{};
+    a.rows = rows;
+    a.a = d_gates + chunk_row * plan.gate_line() + map.slot_begin * plan.width;
+    a.a_row_stride = plan.gate_line();
+    a.a_panel_stride = d_gate_panel();
+    a.panels = plan.panels;
+    a.panel_size = slots_of(map) * plan.width;
+    return a;
+  }
+
+  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part.
+  void state_gradient(Index chunk_row, const Part& part, const Team& team) const {
+    const Index rows = part.rows.end - part.rows.begin;
+    ProductArgs<T> a = product_args(plan.map_h, chunk_row, rows);
+    const Team::Range range = team.share(blocks(plan.hidden_size));
+    a.block_begin = range.begin;
+    a.block_end = range.end;
+    a.cols = plan.hidden_size;
+    a.b = columns_h;
+    a.c = d_h + part.rows.begin * plan.padded_units;
+    a.c_stride = plan.padded_units;
+    a.accumulate = plan.cell == CellKind::gru;
+    plan.kernels->product(a);
+  }
+
+  // d_x of a chunk. The rows of a register tile are taken along the longer of the two
+  // axes, batch or time.
+  void input_gradient(Index begin, Index end, const Team& team) const {
+    const Index steps = end - begin;
+    const bool along_batch = plan.batch_size >= steps;
+    const Index outer_count = along_batch ? steps : plan.batch_size;
+    const Index inner_count = along_batch ? plan.batch_size : steps;
+    const Index step_sign = plan.reverse ? -1 : 1;
+    const Team::Range share = team.share(inner_count, plan.kernels->outer_tile);
+    for (Index i = 0; i < outer_count; ++i) {
+      const Index step = along_batch ? i : share.begin;
+      const Index row = along_batch ? share.begin : i;
+      ProductArgs<T> a = product_args(plan.map_x, step * plan.batch_size + row,
+                                      share.end - share.begin);
+      if (!along_batch) a.a_row_stride = plan.batch_size * plan.gate_line();
+      a.block_end = blocks(plan.input_size);
+      a.cols = plan.input_size;
+      a.b = columns_x;
+      a.c = args.d_x.data + plan.time_of(begin + step) * args.d_x.stride_t +
+            row * args.d_x.stride_n;
+      a.c_stride = along_batch ? args.d_x.stride_n : step_sign * args.d_x.stride_t;
+      a.accumulate = args.accumulate_d_x;
+      plan.kernels->product(a);
+    }
+  }
+
+  // x_t and h_{t-1} of a chunk, in the layout of the d_W product.
+  void pack_operands(Index begin, Index end, const Team::Range& rows) const {
+    const Kernels<T>& k = *plan.kernels;
+    const Index count = rows.end - rows.begin;
+    for (Index step = begin; step < end; ++step) {
+      const Index chunk_row = (step - begin) * plan.batch_size + rows.begin;
+      k.pack_outer(args.x.data + plan.time_of(step) * args.x.stride_t +
+                       rows.begin * args.x.stride_n,
+                   count, plan.input_size, args.x.stride_n, chunk_row,
+                   chunk_rows() * k.outer_tile, side_x.operand);
+      Index stride = 0;
+      const T* h = h_before(step, rows.begin, stride);
+      k.pack_outer(h, count, plan.hidden_size, stride, chunk_row,
+                   chunk_rows() * k.outer_tile, side_h.operand);
+    }
+  }
+
+  void weight_gradient(Index rows, const Team& team) const {
+    const Kernels<T>& k = *plan.kernels;
+    const Team::Range panels = team.share(plan.panels);
+    for (Index first = 0; first < rows; first += kOuterRows) {
+      const Index count = std::min(kOuterRows, rows - first);
+      for (Index p = panels.begin; p < panels.end; ++p) {
+        const T* d_gates_p = d_gates + p * d_gate_panel() + first * plan.gate_line();
+        for (const OuterSide<T>* side : {&side_x, &side_h}) {
+          const int slots = static_cast<int>(slots_of(*side->map));
+          k.outer({count, side->padded, side->operand + first * k.outer_tile,
+                   chunk_rows() * k.outer_tile,
+                   d_gates_p + side->map->slot_begin * plan.width, slots,
+                   side->d_weight + p * side->padded * slots * plan.width});
+        }
+        k.column_sum(d_gates_p, count, d_bias + p * plan.gate_line());
+      }
+    }
+  }
+
+  void add_gradients(const Team& team) const {
+    const Kernels<T>& k = *plan.kernels;
+    const Team::Range panels = team.share(plan.panels);
+    k.unpack_add(plan.map_x, side_x.d_weight, side_x.padded, side_x.size, panels.begin,
+                 panels.end, args.grads.weight_ih);
+    k.unpack_add(plan.map_h, side_h.d_weight, side_h.padded, side_h.size, panels.begin,
+                 panels.end, args.grads.weight_hh);
+    if (args.grads.bias != nullptr) {
+      add_bias(plan.map_x, panels, args.grads.bias);
+    }
+    if (args.grads.bias_hn != nullptr) {
+      add_bias(bias_hn_map(plan.map_h), panels, args.grads.bias_hn);
+    }
+  }
+
+  // d_bias is a weight of one column whose lines hold all four slots.
+  void add_bias(const PanelMap& map, const Team::Range& panels, T* bias) const {
+    for (Index p = panels.begin; p < panels.end; ++p) {
+      for (int s = map.slot_begin; s < map.slot_end; ++s) {
+        const Index unit = p * map.panel_units + map.slot_unit[s];
+        const Index lanes = std::min(plan.width, map.units - unit);
+        const T* from = d_bias + (p * kSlots + s) * plan.width;
+        for (Index j = 0; j < lanes; ++j) bias[map.slot_row[s] + unit + j] += from[j];
+      }
+    }
+  }
+
+  void begin_state() const {
+    std::fill_n(zeros, plan.padded_units, T(0));
+    std::fill_n(d_h, plan.batch_size * plan.padded_units, T(0));
+    if (args.d_h_n != nullptr) {
+      for (Index n = 0; n < plan.batch_size; ++n) {
+        std::copy_n(args.d_h_n + n * plan.hidden_size, plan.hidden_size,
+                    d_h + n * plan.padded_units);
+      }
+    }
+    if (plan.lstm()) {
+      pack_state(plan, args.c0, c_first);
+      pack_state(plan, args.d_c_n, d_c);
+    }
+  }
+
+  void end_state() const {
+    if (args.d_h0 != nullptr) {
+      for (Index n = 0; n < plan.batch_size; ++n) {
+        std::copy_n(d_h + n * plan.padded_units, plan.hidden_size,
+                    args.d_h0 + n * plan.hidden_size);
+      }
+    }
+    if (args.d_c0 != nullptr && plan.lstm()) {
+      unpack_state(plan, d_c, plan.width, plan.batch_size * plan.width, args.d_c0);
+    }
+  }
+};
+
+}  // namespace
+
+template <class T>
+void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
+                    BufferPool& pool) {
+  const Kernels<T>& k = *plan.kernels;
+  const Index rows = plan.batch_size;
+  const Index steps = std::clamp<Index>(kChunkRows / std::max<Index>(1, rows), 1,
+                                        std::max<Index>(1, plan.seq_len));
+  BackwardLoop<T> loop{plan, args, steps, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+  const Index lanes = plan.panels * plan.width;
+  const auto padded = [&](Index cols) {
+    return (cols + k.outer_tile - 1) / k.outer_tile * k.outer_tile;
+  };
+  const auto block_cols = [&](Index cols) {
+    return (cols + plan.width - 1) / plan.width * plan.width;
+  };
+  Buffer memory;
+  for (Arena arena;;) {
+    const auto take_side = [&](const PanelMap& map, Index size) {
+      const Index cols = padded(size);
+      return OuterSide<T>{&map, size, cols,
+                          arena.take<T>(checked_product(loop.chunk_rows(), cols)),
+                          arena.take<T>(checked_product(lanes * slots_of(map), cols))};
+    };
+    const Index h_lines = lanes * slots_of(plan.map_h);
+    const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
+    loop.columns_h =
+        arena.take<T>(checked_product(h_lines, block_cols(plan.hidden_size)));
+    loop.columns_x = arena.take<T>(checked_product(x_lines, block_cols(plan.input_size)));
+    loop.d_gates = arena.take<T>(checked_product(loop.chunk_rows(), lanes * kSlots));
+    loop.d_h = arena.take<T>(checked_product(rows, plan.padded_units));
+    loop.d_c = arena.take<T>(plan.lstm() ? rows * lanes : 0);
+    loop.c_first = arena.take<T>(plan.lstm() ? rows * lanes : 0);
+    loop.d_bias = arena.take<T>(lanes * kSlots);
+    loop.zeros = arena.take<T>(plan.padded_units);
+    loop.side_x = take_side(plan.map_x, plan.input_size);
+    loop.side_h = take_side(plan.map_h, plan.hidden_size);
+    if (memory.data() != nullptr) break;
+    memory = pool.acquire(arena.used());
+    arena = Arena(memory.data());
+  }
+  loop.begin_state();
+  const Split split = choose_split(plan);
+  auto body = [&](const Team& team) { loop.run(split, team); };
+  parallel(split.threads, body);
+  loop.end_state();
+}
+
+template void layer_backward<float>(const LayerPlan<float>&, const LayerBackward<float>&,
+                                    BufferPool&);
+template void layer_backward<double>(const LayerPlan<double>&,
+                                     const LayerBackward<double>&, BufferPool&);
+
+}  // namespace fastlstm

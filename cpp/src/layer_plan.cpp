@@ -1,0 +1,162 @@
+// See layer_plan.hpp.
+#include "layer_plan.hpp"
+
+#include <algorithm>
+
+#include "fastlstm/threads.hpp"
+
+namespace fastlstm {
+namespace {
+
+// Below this many multiply-adds a call is too short to share (about 100 us).
+constexpr double kMinParallelWork = 4e6;
+// Splitting every step needs this many multiply-adds a step to pay for its barriers.
+constexpr double kMinStepWork = 1e6;
+// By rows only if each thread has this many: fewer would waste register tiles.
+constexpr Index kMinRowsPerThread = 8;
+
+}  // namespace
+
+template <class T>
+LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
+                       Index seq_len, Index batch_size) {
+  LayerPlan<T> plan{};
+  plan.kernels = &kernels<T>();
+  plan.cell = config.cell;
+  plan.cell_activation = config.cell_activation;
+  plan.output_activation = config.output_activation;
+  plan.reverse = reverse;
+  plan.seq_len = seq_len;
+  plan.batch_size = batch_size;
+  plan.input_size =
+      layer == 0 ? config.input_size : config.directions() * config.hidden_size;
+  plan.hidden_size = config.hidden_size;
+  plan.width = plan.kernels->width;
+  const bool rnn = config.cell == CellKind::rnn;
+  plan.panel_units = rnn ? kSlots * plan.width : plan.width;
+  plan.panels = (plan.hidden_size + plan.panel_units - 1) / plan.panel_units;
+  plan.padded_units = plan.panels * plan.panel_units;
+  plan.record = (config.cell == CellKind::lstm ? kSlots + 1 : kSlots) * plan.width;
+
+  const Index h = plan.hidden_size;
+  PanelMap map{h, plan.panel_units, {}, {}, 0, kSlots};
+  plan.map_x = plan.map_h = map;
+  for (int s = 0; s < kSlots; ++s) {
+    switch (config.cell) {
+      case CellKind::lstm:
+        plan.map_x.slot_row[s] = s * h;
+        break;
+      case CellKind::gru:  // rows r, z, n; slots n_x, r, z, n_h
+        plan.map_x.slot_row[s] = (s + 2) % 3 * h;
+        break;
+      case CellKind::rnn:
+        plan.map_x.slot_unit[s] = s * plan.width;
+        break;
+    }
+  }
+  plan.map_h = plan.map_x;
+  if (config.cell == CellKind::gru) {
+    plan.map_x.slot_end = kSlots - 1;
+    plan.map_h.slot_begin = 1;
+  }
+  return plan;
+}
+
+template <class T>
+Split choose_split(const LayerPlan<T>& plan) {
+  const int threads = num_threads();
+  const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
+  const auto step = static_cast<double>(plan.batch_size * slots) *
+                    static_cast<double>(plan.padded_units) *
+                    static_cast<double>(plan.input_size + plan.hidden_size);
+  if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork) return {1, true};
+  const Index row_threads = plan.batch_size / kMinRowsPerThread;
+  if (row_threads >= threads || step < kMinStepWork) {
+    return {static_cast<int>(std::max<Index>(1, std::min<Index>(threads, row_threads))),
+            true};
+  }
+  return {static_cast<int>(std::min<Index>(threads, plan.panels)), false};
+}
+
+template <class T>
+Part part_of(const LayerPlan<T>& plan, const Split& split, const Team& team) {
+  const Team::Range all_rows = {0, plan.batch_size};
+  const Team::Range all_panels = {0, plan.panels};
+  if (split.by_rows) {
+    return {team.share(plan.batch_size, plan.kernels->outer_tile), all_panels};
+  }
+  return {all_rows, team.share(plan.panels)};
+}
+
+template <class T>
+void pack_state(const LayerPlan<T>& plan, const T* state, T* packed) {
+  for (Index p = 0; p < plan.panels; ++p) {
+    const Index lanes = std::min(plan.width, plan.hidden_size - p * plan.width);
+    for (Index n = 0; n < plan.batch_size; ++n, packed += plan.width) {
+      std::fill(packed, packed + plan.width, T(0));
+      if (state == nullptr) continue;
+      std::copy_n(state + n * plan.hidden_size + p * plan.width, lanes, packed);
+    }
+  }
+}
+
+template <class T>
+void unpack_state(const LayerPlan<T>& plan, const T* packed, Index row_stride,
+                  Index panel_stride, T* state) {
+  for (Index p = 0; p < plan.panels; ++p) {
+    const Index lanes = std::min(plan.width, plan.hidden_size - p * plan.width);
+    for (Index n = 0; n < plan.batch_size; ++n) {
+      std::copy_n(packed + p * panel_stride + n * row_stride, lanes,
+                  state + n * plan.hidden_size + p * plan.width);
+    }
+  }
+}
+
+template <class T>
+PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena) {
+  const Index panel = plan.panels * plan.width;
+  return {arena.take<T>(checked_product(panel * slots_of(plan.map_x), plan.input_size)),
+          arena.take<T>(checked_product(panel * slots_of(plan.map_h), plan.hidden_size)),
+          arena.take<T>(panel * kSlots)};
+}
+
+template <class T>
+void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
+                  const Team& team, const PackedWeights<T>& packed) {
+  const Kernels<T>& k = *plan.kernels;
+  const Team::Range panels = team.share(plan.panels);
+  k.pack_panels(plan.map_x, params.weight_ih, plan.input_size, panels.begin, panels.end,
+                packed.x);
+  k.pack_panels(plan.map_h, params.weight_hh, plan.hidden_size, panels.begin, panels.end,
+                packed.h);
+  if (team.rank() == 0) {
+    std::fill_n(packed.bias, plan.panels * kSlots * plan.width, T(0));
+    if (params.bias != nullptr) k.pack_bias(plan.map_x, params.bias, packed.bias);
+    if (params.bias_hn != nullptr) {
+      k.pack_bias(bias_hn_map(plan.map_h), params.bias_hn, packed.bias);
+    }
+  }
+  team.barrier();
+}
+
+template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool, Index,
+                                           Index);
+template Split choose_split<float>(const LayerPlan<float>&);
+template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&);
+template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
+template void unpack_state<float>(const LayerPlan<float>&, const float*, Index, Index, float*);
+template PackedWeights<float> take_weights<float>(const LayerPlan<float>&, Arena&);
+template void pack_weights<float>(const LayerPlan<float>&, const LayerArrays<const float>&,
+                                const Team&, const PackedWeights<float>&);
+
+template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool, Index,
+                                             Index);
+template Split choose_split<double>(const LayerPlan<double>&);
+template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&);
+template void pack_state<double>(const LayerPlan<double>&, const double*, double*);
+template void unpack_state<double>(const LayerPlan<double>&, const double*, Index, Index, double*);
+template PackedWeights<double> take_weights<double>(const LayerPlan<double>&, Arena&);
+template void pack_weights<double>(const LayerPlan<double>&, const LayerArrays<const double>&,
+                                const Team&, const PackedWeights<double>&);
+
+}  // namespace fastlstm

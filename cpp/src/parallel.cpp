@@ -1,0 +1,240 @@
+// Thread pool: workers are started on first use and kept; see parallel.hpp.
+#include "parallel.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "fastlstm/threads.hpp"
+
+namespace fastlstm {
+namespace {
+
+// A round trip through a sleeping thread takes about 50 us, so waiting longer than that
+// in a spin cannot pay.
+constexpr std::chrono::microseconds kSpin{50};
+constexpr int kSpinsPerClockRead = 64;
+constexpr int kMaxThreads = 1024;
+
+inline void pause() {
+#if defined(FASTLSTM_X86)
+  __builtin_ia32_pause();
+#elif defined(FASTLSTM_AARCH64)
+  __asm__ volatile("yield");
+#endif
+}
+
+// A counter that threads wait on: spin first, then sleep.
+class Event {
+ public:
+  unsigned value() const { return value_.load(std::memory_order_acquire); }
+
+  // One thread at a time.
+  void set(unsigned next) {
+    value_.store(next, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
+      { const std::lock_guard<std::mutex> lock(mutex_); }
+      wake_.notify_all();
+    }
+  }
+
+  void wait_while(unsigned old, bool spin) {
+    if (spin) {
+      const auto deadline = std::chrono::steady_clock::now() + kSpin;
+      do {
+        for (int i = 0; i < kSpinsPerClockRead; ++i) {
+          if (value() != old) return;
+          pause();
+        }
+      } while (std::chrono::steady_clock::now() < deadline);
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    wake_.wait(lock, [&] { return value_.load(std::memory_order_seq_cst) != old; });
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<unsigned> value_{0};
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+class Pool {
+ public:
+  void run(int threads, RegionBody body, void* context) {
+    threads = grow(threads);
+    spin_.store(threads <= available_cpus(), std::memory_order_relaxed);
+    body_ = body;
+    context_ = context;
+    start_.set(((start_.value() >> kSizeBits) + 1) << kSizeBits |
+               static_cast<unsigned>(threads));
+    body(context, Team(0, threads));
+    barrier();
+  }
+
+  // All threads of the running region; the last one to arrive lets the others go on.
+  void barrier() {
+    const unsigned phase = barrier_.value();
+    const int size = team_size(start_.value());
+    if (barrier_arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
+      barrier_arrived_.store(0, std::memory_order_relaxed);
+      barrier_.set(phase + 1);
+    } else {
+      barrier_.wait_while(phase, spin_.load(std::memory_order_relaxed));
+    }
+  }
+
+  std::atomic<bool> busy{false};
+
+ private:
+  // Threads there are, workers and the caller, after starting as many as can be had.
+  int grow(int threads) {
+    while (static_cast<int>(workers_.size()) + 1 < threads) {
+      const int rank = static_cast<int>(workers_.size()) + 1;
+      const unsigned seen = start_.value();
+      try {
+        workers_.emplace_back([this, rank, seen] { work(rank, seen); });
+      } catch (const std::system_error&) {
+        break;
+      }
+    }
+    const int have = static_cast<int>(workers_.size()) + 1;
+    return threads < have ? threads : have;
+  }
+
+  void work(int rank, unsigned seen) {
+    bool spin = true;
+    for (;;) {
+      start_.wait_while(seen, spin);
+      seen = start_.value();
+      const int size = team_size(seen);
+      spin = rank < size && spin_.load(std::memory_order_relaxed);
+      if (rank >= size) continue;
+      body_(context_, Team(rank, size));
+      barrier();
+    }
+  }
+
+  // A region's number and its team size travel in one value, so that a worker which
+  // wakes late can never take the size of one region for that of another.
+  static constexpr unsigned kSizeBits = 11;  // kMaxThreads fits
+  static int team_size(unsigned start) {
+    return static_cast<int>(start & ((1u << kSizeBits) - 1));
+  }
+
+  Event start_;
+  Event barrier_;
+  std::atomic<int> barrier_arrived_{0};
+  std::atomic<bool> spin_{true};
+  RegionBody body_ = nullptr;
+  void* context_ = nullptr;
+  std::vector<std::thread> workers_;
+};
+
+// Never destroyed: workers may still sleep in it when the process ends. A forked child
+// has no workers, so it starts over with an empty pool.
+Pool* pool_instance = nullptr;
+
+Pool& pool() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    pool_instance = new Pool;
+    pthread_atfork(nullptr, nullptr, [] { pool_instance = new Pool; });
+  });
+  return *pool_instance;
+}
+
+// CPUs that the container's quota pays for, rounded up; 0 if there is none.
+int quota_cpus() {
+  std::ifstream v2("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (v2 >> quota >> period) {
+    if (quota == "max" || period <= 0) return 0;
+    return static_cast<int>((std::atof(quota.c_str()) + period - 1) / period);
+  }
+  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  double micros = 0;
+  if (v1_quota >> micros && v1_period >> period && micros > 0 && period > 0) {
+    return static_cast<int>((micros + period - 1) / period);
+  }
+  return 0;
+}
+
+int count_cpus() {
+  cpu_set_t set;
+  int cpus = 0;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) cpus = CPU_COUNT(&set);
+  if (cpus < 1) cpus = static_cast<int>(std::thread::hardware_concurrency());
+  const int quota = quota_cpus();
+  if (quota > 0 && quota < cpus) cpus = quota;
+  return cpus < 1 ? 1 : cpus;
+}
+
+int checked_threads(long n, const char* name, const std::string& got) {
+  if (n >= 1 && n <= kMaxThreads) return static_cast<int>(n);
+  throw std::invalid_argument(std::string(name) + " must be an integer from 1 to " +
+                              std::to_string(kMaxThreads) + ", got " + got);
+}
+
+int default_threads() {
+  const char* text = std::getenv("FASTLSTM_NUM_THREADS");
+  if (text == nullptr || text[0] == '\0') return available_cpus();
+  char* end = nullptr;
+  const long n = std::strtol(text, &end, 10);
+  return checked_threads(*end == '\0' ? n : 0, "FASTLSTM_NUM_THREADS", text);
+}
+
+std::atomic<int> thread_limit{0};
+
+}  // namespace
+
+int available_cpus() {
+  static const int cpus = count_cpus();
+  return cpus;
+}
+
+int num_threads() {
+  const int limit = thread_limit.load(std::memory_order_relaxed);
+  if (limit > 0) return limit;
+  const int threads = default_threads();
+  thread_limit.store(threads, std::memory_order_relaxed);
+  return threads;
+}
+
+void set_num_threads(int n) {
+  thread_limit.store(checked_threads(n, "num_threads", std::to_string(n)),
+                     std::memory_order_relaxed);
+}
+
+void Team::barrier() const {
+  if (size_ > 1) pool().barrier();
+}
+
+void run_region(int threads, RegionBody body, void* context) {
+  if (threads > 1) {
+    Pool& workers = pool();
+    if (!workers.busy.exchange(true, std::memory_order_acquire)) {
+      workers.run(threads, body, context);
+      workers.busy.store(false, std::memory_order_release);
+      return;
+    }
+  }
+  body(context, Team(0, 1));
+}
+
+}  // namespace fastlstm

@@ -1,0 +1,45 @@
+// The one place that owns threads. parallel(n, f) runs f(team) on n threads, the caller
+// among them; team.barrier() waits for all of them. Waiting spins for a moment, then
+// sleeps. A call made while another region runs gets a team of one.
+#pragma once
+
+#include "fastlstm/types.hpp"
+
+namespace fastlstm {
+
+class Team {
+ public:
+  Team(int rank, int size) : rank_(rank), size_(size) {}
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  void barrier() const;
+
+  struct Range {
+    Index begin, end;
+  };
+  // This thread's part of [0, count), in whole units.
+  Range share(Index count, Index unit = 1) const {
+    const Index units = (count + unit - 1) / unit;
+    const Index begin = units * rank_ / size_ * unit;
+    const Index end = units * (rank_ + 1) / size_ * unit;
+    return {begin < count ? begin : count, end < count ? end : count};
+  }
+
+ private:
+  int rank_;
+  int size_;
+};
+
+using RegionBody = void (*)(void* context, const Team& team);
+void run_region(int threads, RegionBody body, void* context);
+
+// body must not throw.
+template <class Body>
+void parallel(int threads, Body& body) {
+  run_region(
+      threads,
+      [](void* context, const Team& team) { (*static_cast<Body*>(context))(team); },
+      &body);
+}
+
+}  // namespace fastlstm

@@ -1,0 +1,13 @@
+// The extension module fastlstm._core: each register_* adds the bindings of one subject.
+#include <pybind11/pybind11.h>
+
+namespace fastlstm::bindings {
+void register_recurrent(pybind11::module_& m);
+void register_runtime(pybind11::module_& m);
+}  // namespace fastlstm::bindings
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The C++ core of fastlstm. Use the package fastlstm, not this module.";
+  fastlstm::bindings::register_runtime(m);
+  fastlstm::bindings::register_recurrent(m);
+}

@@ -1,0 +1,313 @@
+// Bindings of layer stacks: one class for each element type, holding the configuration
+// and the buffer pool. Parameters come with every call, in the order
+// weight_ih, weight_hh[, bias[, bias_hn]] for layer 0, layer 0 reverse, layer 1, ...
+#include "fastlstm/recurrent.hpp"
+
+#include <atomic>
+#include <optional>
+
+#include "array.hpp"
+
+namespace fastlstm::bindings {
+namespace {
+
+template <class T>
+struct PyTape {
+  Tape<T> tape;
+  py::array x;       // borrowed by the tape
+  py::array output;
+  bool batched;
+  bool batch_first;
+};
+
+CellKind cell_kind(const std::string& name) {
+  if (name == "lstm") return CellKind::lstm;
+  if (name == "gru") return CellKind::gru;
+  if (name == "rnn") return CellKind::rnn;
+  throw py::value_error("cell must be lstm, gru or rnn, got \"" + name + "\"");
+}
+
+Activation activation(const std::string& name, const char* argument) {
+  if (name == "tanh") return Activation::tanh;
+  if (name == "relu") return Activation::relu;
+  if (name == "sigmoid") return Activation::sigmoid;
+  if (name == "linear") return Activation::linear;
+  throw py::value_error(std::string(argument) +
+                        " must be tanh, relu, sigmoid or linear, got \"" + name + "\"");
+}
+
+// Lets one training call at a time into a layer; a second one raises.
+class TrainingGuard {
+ public:
+  explicit TrainingGuard(std::atomic<bool>* flag) : flag_(flag) {
+    if (flag_ != nullptr && flag_->exchange(true)) {
+      flag_ = nullptr;
+      throw std::runtime_error("this layer is being trained by another thread");
+    }
+  }
+  ~TrainingGuard() {
+    if (flag_ != nullptr) flag_->store(false);
+  }
+  TrainingGuard(const TrainingGuard&) = delete;
+  TrainingGuard& operator=(const TrainingGuard&) = delete;
+
+ private:
+  std::atomic<bool>* flag_;
+};
+
+template <class T>
+class Recurrent {
+ public:
+  Recurrent(const std::string& cell, Index input_size, Index hidden_size, Index num_layers,
+            bool bidirectional, bool bias, const std::string& cell_activation,
+            const std::string& output_activation, double dropout)
+      : bias_(bias) {
+    config_.cell = cell_kind(cell);
+    config_.input_size = input_size;
+    config_.hidden_size = hidden_size;
+    config_.num_layers = num_layers;
+    config_.bidirectional = bidirectional;
+    config_.cell_activation = activation(cell_activation, "cell_activation");
+    config_.output_activation = activation(output_activation, "output_activation");
+    config_.dropout = dropout;
+    check_config(config_);
+  }
+
+  py::tuple forward(const py::sequence& params, py::handle x_object, py::handle h0_object,
+                    py::handle c0_object, py::handle out_object, bool batch_first,
+                    bool keep, std::uint64_t seed) {
+    const py::array x = sequence(x_object, "x", config_.input_size, batch_first);
+    const Axes axes = axes_of(x, batch_first);
+    const auto arrays = parameters<const T>(params, "");
+    ForwardArgs<T> args{};
+    args.seq_len = axes.seq_len;
+    args.batch_size = axes.batch_size;
+    args.x = view<const T>(x, axes);
+    const py::array h0 = state(h0_object, "h0", axes);
+    const py::array c0 = state(c0_object, "c0", axes);
+    args.h0 = data_or_null(h0);
+    args.c0 = data_or_null(c0);
+    args.params = arrays.data();
+    args.dropout_seed = seed;
+
+    const Shape shape = output_shape(axes);
+    py::array output = out_object.is_none() ? pooled_array<T>(pool_, shape)
+                                            : checked_out(out_object, shape, x);
+    py::array h_n = new_array(state_shape(axes));
+    py::array c_n = lstm() ? new_array(state_shape(axes)) : py::array();
+    args.output = view<T>(output, axes);
+    args.h_n = writable(h_n);
+    args.c_n = lstm() ? writable(c_n) : nullptr;
+
+    std::unique_ptr<PyTape<T>> tape;
+    if (keep) {
+      tape = std::make_unique<PyTape<T>>();
+      tape->x = x;
+      tape->output = output;
+      tape->batched = axes.batched;
+      tape->batch_first = batch_first;
+    }
+    {
+      const TrainingGuard guard(keep ? &training_ : nullptr);
+      const py::gil_scoped_release release;
+      recurrent_forward(config_, args, pool_, keep ? &tape->tape : nullptr);
+    }
+    // The tape borrows the output: a change of it would silently change gradients.
+    if (keep) output.attr("flags").attr("writeable") = false;
+    return py::make_tuple(output, h_n, lstm() ? py::object(c_n) : py::none(),
+                          keep ? py::cast(std::move(tape)) : py::none());
+  }
+
+  py::tuple backward(const py::sequence& params, const py::sequence& grads,
+                     py::handle d_output_object, PyTape<T>& tape, py::handle d_h_n_object,
+                     py::handle d_c_n_object, bool need_d_x) {
+    const Axes axes = {tape.tape.seq_len, tape.tape.batch_size, tape.batched,
+                       tape.batch_first};
+    const auto arrays = parameters<const T>(params, "");
+    const auto grad_arrays = parameters<T>(grads, "grads of ");
+    BackwardArgs<T> args{};
+    py::array d_output;
+    if (!d_output_object.is_none()) {
+      d_output = sequence(d_output_object, "d_output",
+                          config_.directions() * config_.hidden_size, tape.batch_first);
+      check_shape(d_output, "d_output", "output's", output_shape(axes));
+      args.d_output = view<const T>(d_output, axes);
+    }
+    const py::array d_h_n = state(d_h_n_object, "d_h_n", axes);
+    const py::array d_c_n = state(d_c_n_object, "d_c_n", axes);
+    args.d_h_n = data_or_null(d_h_n);
+    args.d_c_n = data_or_null(d_c_n);
+    args.params = arrays.data();
+    args.grads = grad_arrays.data();
+    py::array d_x;
+    if (need_d_x) {
+      d_x = pooled_array<T>(pool_, shape_of(tape.x));
+      args.d_x = view<T>(d_x, axes);
+    }
+    py::array d_h0 = new_array(state_shape(axes));
+    py::array d_c0 = lstm() ? new_array(state_shape(axes)) : py::array();
+    args.d_h0 = writable(d_h0);
+    args.d_c0 = lstm() ? writable(d_c0) : nullptr;
+    {
+      const TrainingGuard guard(&training_);
+      const py::gil_scoped_release release;
+      recurrent_backward(args, pool_, tape.tape);
+    }
+    return py::make_tuple(need_d_x ? py::object(d_x) : py::none(), d_h0,
+                          lstm() ? py::object(d_c0) : py::none());
+  }
+
+  void trim() { pool_.trim(); }
+
+ private:
+  struct Axes {
+    Index seq_len, batch_size;
+    bool batched, batch_first;
+  };
+
+  bool lstm() const { return config_.cell == CellKind::lstm; }
+  Index state_count() const { return config_.num_layers * config_.directions(); }
+
+  // (T, N, size), (N, T, size) or (T, size), its last axis contiguous.
+  py::array sequence(py::handle object, const char* name, Index size, bool batch_first) {
+    py::array array = typed_array<T>(object, name);
+    if ((array.ndim() != 2 && array.ndim() != 3) ||
+        array.shape(array.ndim() - 1) != size) {
+      const std::string n = std::to_string(size);
+      throw py::value_error(std::string(name) + " must have shape " +
+                            (batch_first ? "(N, T, " : "(T, N, ") + n + ") or (T, " + n +
+                            "), got " + to_string(shape_of(array)));
+    }
+    const Index item = sizeof(T);
+    bool direct = is_aligned(array);
+    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+      direct = direct && array.strides(axis) % item == 0;
+    }
+    const py::ssize_t last = array.ndim() - 1;
+    direct = direct && (array.strides(last) == item || size == 1);
+    return direct ? array : contiguous<T>(array);
+  }
+
+  static Axes axes_of(const py::array& x, bool batch_first) {
+    if (x.ndim() == 2) return {x.shape(0), 1, false, batch_first};
+    return {x.shape(batch_first ? 1 : 0), x.shape(batch_first ? 0 : 1), true,
+            batch_first};
+  }
+
+  template <class Value>
+  static SequenceView<Value> view(const py::array& array, const Axes& axes) {
+    const Index item = sizeof(T);
+    auto* data = static_cast<Value*>(const_cast<void*>(array.data()));
+    if (!axes.batched) return {data, array.strides(0) / item, 0};
+    const int t = axes.batch_first ? 1 : 0;
+    return {data, array.strides(t) / item, array.strides(1 - t) / item};
+  }
+
+  Shape output_shape(const Axes& axes) const {
+    const Index units = config_.directions() * config_.hidden_size;
+    if (!axes.batched) return {axes.seq_len, units};
+    if (axes.batch_first) return {axes.batch_size, axes.seq_len, units};
+    return {axes.seq_len, axes.batch_size, units};
+  }
+
+  Shape state_shape(const Axes& axes) const {
+    if (!axes.batched) return {state_count(), config_.hidden_size};
+    return {state_count(), axes.batch_size, config_.hidden_size};
+  }
+
+  py::array state(py::handle object, const char* name, const Axes& axes) const {
+    if (object.is_none()) return py::reinterpret_borrow<py::array>(object);
+    const py::array array = typed_array<T>(object, name);
+    check_shape(array, name, axes.batched ? "(L*D, N, H)" : "(L*D, H)",
+                state_shape(axes));
+    return contiguous<T>(array);
+  }
+
+  static const T* data_or_null(const py::array& array) {
+    return array.is_none() ? nullptr : static_cast<const T*>(array.data());
+  }
+
+  static py::array new_array(const Shape& shape) { return py::array_t<T>(shape); }
+  static T* writable(py::array& array) { return static_cast<T*>(array.mutable_data()); }
+
+  static py::array checked_out(py::handle object, const Shape& shape, const py::array& x) {
+    in_place<T>(object, "out", "output's", shape, true);
+    const py::object overlaps = py::module_::import("numpy").attr("may_share_memory");
+    if (overlaps(object, x).cast<bool>()) {
+      throw py::value_error("out must not share memory with x");
+    }
+    return py::reinterpret_borrow<py::array>(object);
+  }
+
+  template <class Value>
+  std::vector<LayerArrays<Value>> parameters(const py::sequence& list,
+                                             const std::string& prefix) const {
+    constexpr bool kWrites = !std::is_const_v<Value>;
+    std::vector<LayerArrays<Value>> arrays;
+    std::size_t next = 0;
+    const auto take = [&](const std::string& name, const std::string& symbols,
+                          const Shape& shape) -> Value* {
+      if (next >= list.size()) throw py::value_error(prefix + name + " is missing");
+      return in_place<T>(list[next++], prefix + name, symbols, shape, kWrites);
+    };
+    const Index rows = config_.gate_rows();
+    const std::string g =
+        lstm() ? "4*H" : config_.cell == CellKind::gru ? "3*H" : "H";
+    for (Index i = 0; i < state_count(); ++i) {
+      const Index layer = i / config_.directions();
+      const Index input_size = layer == 0 ? config_.input_size
+                                          : config_.directions() * config_.hidden_size;
+      const std::string suffix = "_l" + std::to_string(layer) +
+                                 (i % config_.directions() == 1 ? "_reverse" : "");
+      LayerArrays<Value> a{};
+      a.weight_ih = take("weight_ih" + suffix,
+                         "(" + g + (layer == 0 ? ", I)" : ", D*H)"), {rows, input_size});
+      a.weight_hh =
+          take("weight_hh" + suffix, "(" + g + ", H)", {rows, config_.hidden_size});
+      if (bias_) {
+        a.bias = take("bias" + suffix, "(" + g + ",)", {rows});
+        if (config_.cell == CellKind::gru) {
+          a.bias_hn = take("bias_hn" + suffix, "(H,)", {config_.hidden_size});
+        }
+      }
+      arrays.push_back(a);
+    }
+    return arrays;
+  }
+
+  RecurrentConfig config_;
+  bool bias_;
+  BufferPool pool_;
+  std::atomic<bool> training_{false};
+};
+
+template <class T>
+void register_type(py::module_& m, const char* name, const char* tape_name) {
+  py::class_<PyTape<T>>(m, tape_name)
+      .def_property_readonly("seq_len", [](const PyTape<T>& t) { return t.tape.seq_len; })
+      .def_property_readonly("batch_size",
+                             [](const PyTape<T>& t) { return t.tape.batch_size; })
+      .def_property_readonly("used", [](const PyTape<T>& t) { return t.tape.used; });
+  py::class_<Recurrent<T>>(m, name)
+      .def(py::init<const std::string&, Index, Index, Index, bool, bool,
+                    const std::string&, const std::string&, double>(),
+           py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
+           py::arg("num_layers"), py::arg("bidirectional"), py::arg("bias"),
+           py::arg("cell_activation"), py::arg("output_activation"), py::arg("dropout"))
+      .def("forward", &Recurrent<T>::forward, py::arg("params"), py::arg("x"),
+           py::arg("h0"), py::arg("c0"), py::arg("out"), py::arg("batch_first"),
+           py::arg("keep"), py::arg("seed"))
+      .def("backward", &Recurrent<T>::backward, py::arg("params"), py::arg("grads"),
+           py::arg("d_output"), py::arg("tape"), py::arg("d_h_n"), py::arg("d_c_n"),
+           py::arg("need_d_x"))
+      .def("trim", &Recurrent<T>::trim);
+}
+
+}  // namespace
+
+void register_recurrent(py::module_& m) {
+  register_type<float>(m, "RecurrentFloat32", "TapeFloat32");
+  register_type<double>(m, "RecurrentFloat64", "TapeFloat64");
+}
+
+}  // namespace fastlstm::bindings

@@ -1,0 +1,37 @@
+// Bindings of what belongs to the process: instruction set, threads, build.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "fastlstm/fastlstm.hpp"
+
+namespace fastlstm::bindings {
+
+namespace py = pybind11;
+
+void register_runtime(py::module_& m) {
+  m.attr("version") = FASTLSTM_VERSION;
+  m.def("available_isas", &available_isas);
+  m.def("isa", &isa);
+  m.def("set_isa", &set_isa, py::arg("name"));
+  m.def("cpu_name", &cpu_name);
+  m.def("available_cpus", &available_cpus);
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("build_config", [] {
+    py::dict config;
+#if defined(__clang__)
+    config["compiler"] = "clang " __clang_version__;
+#else
+    config["compiler"] = "gcc " __VERSION__;
+#endif
+    config["cxx_standard"] = static_cast<long>(__cplusplus);
+#if defined(__OPTIMIZE__)
+    config["optimized"] = true;
+#else
+    config["optimized"] = false;
+#endif
+    return config;
+  });
+}
+
+}  // namespace fastlstm::bindings
