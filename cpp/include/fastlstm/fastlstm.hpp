@@ -3,6 +3,9 @@
 
 #include "fastlstm/buffer.hpp"
 #include "fastlstm/cpu.hpp"
+#include "fastlstm/linear.hpp"
+#include "fastlstm/losses.hpp"
+#include "fastlstm/optim.hpp"
 #include "fastlstm/recurrent.hpp"
 #include "fastlstm/threads.hpp"
 #include "fastlstm/types.hpp"
