@@ -3,8 +3,6 @@
 
 #include "dense_array.hpp"
 
-namespace py = pybind11;
-
 namespace fastlstm::bindings {
 namespace {
 

@@ -3,8 +3,6 @@
 
 #include "dense_array.hpp"
 
-namespace py = pybind11;
-
 namespace fastlstm::bindings {
 namespace {
 
@@ -12,7 +10,7 @@ template <class T>
 LossShape loss_shape(const char* name, const DenseArray<T>& rows) {
   expect_rank(name, rows, 2);
   if (rows.shape(1) == 0) {
-    throw std::invalid_argument(std::string(name) + " must have columns");
+    throw py::value_error(std::string(name) + " must have columns");
   }
   return {rows.shape(0), rows.shape(1)};
 }
@@ -55,7 +53,7 @@ double cross_entropy_rows(const DenseArray<T>& logits, const Labels& labels,
   const LossRows<T> which = loss_rows<T>(weight, mask, shape.rows);
   const Index bad = find_bad_label(shape, labels.data(), which.mask);
   if (bad >= 0) {
-    throw std::invalid_argument(
+    throw py::value_error(
         "labels[" + std::to_string(bad) + "] is " +
         std::to_string(labels.data()[bad]) + "; labels must be in 0.." +
         std::to_string(shape.columns - 1));
@@ -69,7 +67,7 @@ ErrorPenalty penalty_named(const std::string& name) {
   if (name == "squared") return ErrorPenalty::squared;
   if (name == "absolute") return ErrorPenalty::absolute;
   if (name == "huber") return ErrorPenalty::huber;
-  throw std::invalid_argument("penalty must be squared, absolute or huber, got " +
+  throw py::value_error("penalty must be squared, absolute or huber, got " +
                               name);
 }
 

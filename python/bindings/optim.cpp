@@ -3,8 +3,6 @@
 
 #include "dense_array.hpp"
 
-namespace py = pybind11;
-
 namespace fastlstm::bindings {
 namespace {
 
@@ -16,16 +14,14 @@ template <class T>
 std::vector<T*> matched_pointers(const char* name, Arrays<T>& arrays,
                                  const Arrays<T>& params) {
   if (arrays.size() != params.size()) {
-    throw std::invalid_argument(std::string(name) + " must hold " +
+    throw py::value_error(std::string(name) + " must hold " +
                                 std::to_string(params.size()) + " arrays, got " +
                                 std::to_string(arrays.size()));
   }
   std::vector<T*> pointers;
   for (std::size_t i = 0; i < arrays.size(); ++i) {
-    const auto rank = params[i].ndim();
     const std::string label = std::string(name) + "[" + std::to_string(i) + "]";
-    expect_shape(label.c_str(), arrays[i],
-                 {params[i].shape(), params[i].shape() + rank});
+    expect_shape(label, arrays[i], shape_of(params[i]));
     pointers.push_back(arrays[i].mutable_data());
   }
   return pointers;

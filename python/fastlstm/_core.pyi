@@ -51,3 +51,63 @@ class _Recurrent:
 
 class RecurrentFloat32(_Recurrent): ...
 class RecurrentFloat64(_Recurrent): ...
+
+def linear_forward(x: Any, weight: Any, bias: Any, out: Any) -> None: ...
+def linear_backward(
+    x: Any, weight: Any, d_out: Any, d_weight: Any, d_bias: Any, d_x: Any
+) -> None: ...
+def scatter_add(indices: Any, values: Any, table: Any) -> None: ...
+def softmax(logits: Any, out: Any) -> None: ...
+def find_bad_label(labels: Any, mask: Any, classes: int) -> int: ...
+def cross_entropy(
+    logits: Any, labels: Any, weight: Any, mask: Any, d_logits: Any
+) -> float: ...
+def regression_loss(
+    penalty: str,
+    delta: float,
+    prediction: Any,
+    target: Any,
+    weight: Any,
+    mask: Any,
+    d_prediction: Any,
+) -> float: ...
+def sgd_update(
+    params: list[Any],
+    grads: list[Any],
+    velocity: list[Any] | None,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    grad_scale: float,
+) -> None: ...
+def adam_update(
+    params: list[Any],
+    grads: list[Any],
+    mean: list[Any],
+    square: list[Any],
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    step: float,
+    grad_scale: float,
+) -> None: ...
+def rmsprop_update(
+    params: list[Any],
+    grads: list[Any],
+    square: list[Any],
+    velocity: list[Any] | None,
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+    grad_scale: float,
+) -> None: ...
+def sum_of_squares(grads: list[Any]) -> float: ...

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastlstm import _core
 from fastlstm._checks import check_array, check_dtype, check_size
+from fastlstm._layout import as_rows, empty_in_order, memory_order
 from fastlstm.nn.module import Array, Module, Seed, uniform_init
 
 
@@ -80,12 +81,12 @@ class Linear(Module):
         x : array of shape (..., in_features)
             Of the layer's dtype.
         out : array of shape (..., out_features), optional
-            C-contiguous; the result is written here.
+            Without gaps, axes in memory as in `x`; the result is written here.
 
         Returns
         -------
         array of shape (..., out_features)
-            In the order in memory that the leading axes of `x` have.
+            Its axes lie in memory as those of `x`.
 
         Raises
         ------
@@ -100,22 +101,13 @@ class Linear(Module):
                 f"x must have shape (..., in_features) = (..., {self.in_features}), "
                 f"got {x.shape}"
             )
-        shape = (*x.shape[:-1], self.out_features)
-        order = _memory_order(x)
-        if out is None:
-            stored = np.empty([shape[axis] for axis in order], self.dtype)
-            out = stored.transpose(np.argsort(order))
-        else:
-            check_array("out", out, self.dtype, shape)
-            if not out.flags.c_contiguous:
-                raise ValueError("out must be C-contiguous")
-            order = list(range(x.ndim))
-            stored = out
+        order = memory_order(x)
+        out = self._output("out", out, (*x.shape[:-1], self.out_features), order)
         _core.linear_forward(
-            _rows(x, order),
+            as_rows(x, order),
             self.params["weight"],
             self.params.get("bias"),
-            stored.reshape(-1, self.out_features),
+            as_rows(out, order),
         )
         return out
 
@@ -127,7 +119,12 @@ class Linear(Module):
         return self(x, out=out), x
 
     def backward(
-        self, d_output: Array, tape: Array, *, need_d_x: bool = True
+        self,
+        d_output: Array,
+        tape: Array,
+        *,
+        need_d_x: bool = True,
+        out: Array | None = None,
     ) -> Array | None:
         """Add to `grads` and return the derivative by `x`.
 
@@ -139,36 +136,34 @@ class Linear(Module):
             From `forward`.
         need_d_x : bool
             If false, None is returned and its work saved.
+        out : array of shape (..., in_features), optional
+            Without gaps, axes in memory as in `x`; the derivative is written here.
 
         Returns
         -------
         array of shape (..., in_features) or None
         """
         x = tape
+        order = memory_order(x)
         shape = (*x.shape[:-1], self.out_features)
         check_array("d_output", d_output, self.dtype, shape)
-        order = _memory_order(x)
-        d_x = np.empty([x.shape[axis] for axis in order], self.dtype)
+        d_x = self._output("out", out, x.shape, order) if need_d_x else None
         _core.linear_backward(
-            _rows(x, order),
+            as_rows(x, order),
             self.params["weight"],
-            _rows(d_output, order),
+            as_rows(d_output, order),
             self.grads["weight"],
             self.grads.get("bias"),
-            d_x.reshape(-1, self.in_features) if need_d_x else None,
+            None if d_x is None else as_rows(d_x, order),
         )
-        return d_x.transpose(np.argsort(order)) if need_d_x else None
+        return d_x
 
-
-def _memory_order(x: Array) -> list[int]:
-    """Axes in the order of memory, the last one kept last.
-
-    A recurrent layer may hand out (N, T, H) as a view of (T, N, H): rows are then
-    taken as they lie, without a copy.
-    """
-    return [*sorted(range(x.ndim - 1), key=lambda i: -abs(x.strides[i])), x.ndim - 1]
-
-
-def _rows(array: Array, order: list[int]) -> Array:
-    ordered = np.ascontiguousarray(array.transpose(order))
-    return ordered.reshape(math.prod(ordered.shape[:-1]), array.shape[-1])
+    def _output(
+        self, name: str, out: Array | None, shape: tuple[int, ...], order: list[int]
+    ) -> Array:
+        if out is None:
+            return empty_in_order(shape, order, self.dtype)
+        check_array(name, out, self.dtype, shape)
+        if not out.transpose(order).flags.c_contiguous:
+            raise ValueError(f"{name} must lie in memory as x does, without gaps")
+        return out

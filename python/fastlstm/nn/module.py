@@ -66,6 +66,10 @@ class Module:
         for grad in self.grads.values():
             grad.fill(0)
 
+    def reseed(self, rng: Seed) -> None:
+        """Set where random numbers drawn in training (dropout) come from."""
+        self._rng = np.random.default_rng(rng)
+
     def state_dict(self) -> dict[str, Array]:
         """Return a copy of the parameters under the names torch gives them."""
         return {name: value.copy() for name, value in self._to_state().items()}

@@ -1,0 +1,185 @@
+"""The training loop: epochs of steps, what they report, when they stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlstm.losses import Loss
+from fastlstm.optim import Optimizer, clip_scale, grad_norm
+from fastlstm.schedules import Schedule
+from fastlstm.training.batches import Batches, batch_count
+from fastlstm.training.history import Callback, History, Logs, StopTraining
+from fastlstm.training.network import Network
+from fastlstm.training.progress import progress_bar
+
+Array = npt.NDArray[Any]
+
+
+class Tally:
+    """Running means of loss and accuracy (or root mean square error).
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+    """
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._loss = 0.0
+        self._steps = 0
+        self._score = 0.0
+        self._values = 0
+
+    def add(self, loss: float, prediction: Array, target: Array) -> None:
+        """Count one batch: its mean loss, predictions (..., O) and targets."""
+        steps = math.prod(prediction.shape[:-1])
+        self._loss += loss * steps
+        self._steps += steps
+        if self._task == "classification":
+            self._score += float((prediction.argmax(axis=-1) == target).sum())
+            self._values += steps
+        else:
+            error = prediction - target
+            self._score += float(np.square(error, dtype=np.float64).sum())
+            self._values += error.size
+
+    def logs(self) -> Logs:
+        """Return the means; NaN where nothing was counted."""
+        loss = self._loss / self._steps if self._steps else math.nan
+        score = self._score / self._values if self._values else math.nan
+        if self._task == "classification":
+            return {"loss": loss, "accuracy": score}
+        return {"loss": loss, "rmse": math.sqrt(score)}
+
+
+def evaluate(network: Network, loss: Loss, task: str, data: Batches) -> Logs:
+    """Return mean loss and score over all batches, parameters unchanged."""
+    tally = Tally(task)
+    for x, y, weight in data.batches():
+        assert y is not None
+        prediction = network.infer(x)
+        tally.add(loss.value(prediction, y, weight), prediction, y)
+    return tally.logs()
+
+
+@dataclass
+class Trainer:
+    """Trains a network; one object a run.
+
+    Parameters
+    ----------
+    network, loss, task
+        What is trained, and on what.
+    optimizer : Optimizer
+    schedule : callable or None
+        Learning rate of each step; None: the optimizer's own.
+    clip_norm : float or None
+        Largest global norm of a gradient.
+    epochs : int
+    shuffle : numpy.random.Generator or None
+        Orders the samples; None keeps their order.
+    progress : bool
+        Whether to show a bar for each epoch.
+    callbacks : iterable of callable
+        Called with the epoch and its values; True ends training.
+    """
+
+    network: Network
+    loss: Loss
+    task: str
+    optimizer: Optimizer
+    schedule: Schedule | None
+    clip_norm: float | None
+    epochs: int
+    shuffle: np.random.Generator | None
+    progress: bool
+    callbacks: Iterable[Callback]
+    _step: int = field(default=0, init=False)
+    _lr: float = field(default=math.nan, init=False)
+
+    def run(self, data: Batches, validation: Batches | None) -> History:
+        """Train for all epochs or until a callback ends it."""
+        history = History()
+        callbacks = list(self.callbacks)
+        for epoch in range(self.epochs):
+            logs = self._epoch(epoch, data)
+            if validation is not None:
+                values = evaluate(self.network, self.loss, self.task, validation)
+                logs |= {f"val_{name}": value for name, value in values.items()}
+            history.append(logs)
+            if _wants_stop(callbacks, epoch, logs):
+                break
+        return history
+
+    def _epoch(self, epoch: int, data: Batches) -> Logs:
+        tally = Tally(self.task)
+        batches = batch_count(data)
+        total = None if batches is None else batches * self.epochs
+        norms = 0.0
+        count = 0
+        start = time.perf_counter()
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        with progress_bar(self.progress, title, batches) as bar:
+            for x, y, weight in data.batches(self.shuffle):
+                assert y is not None
+                loss, prediction, norm = self._gradients(x, y, weight)
+                count += 1
+                self._check_norm(norm, epoch, count)
+                self._update(norm, total)
+                tally.add(loss, prediction, y)
+                norms += norm
+                bar.step(loss)
+        if count == 0:
+            raise ValueError(f"x gave no batches in epoch {epoch + 1}")
+        logs = tally.logs()
+        logs["lr"] = self._lr
+        logs["grad_norm"] = norms / count
+        logs["seconds"] = time.perf_counter() - start
+        return logs
+
+    def _gradients(
+        self, x: Array, y: Array, weight: Array | None
+    ) -> tuple[float, Array, float]:
+        modules = self.network.modules
+        for module in modules:
+            module.zero_grad()
+        prediction, tape = self.network.forward(x)
+        loss, d_prediction = self.loss(prediction, y, weight)
+        self.network.backward(d_prediction, tape)
+        return loss, prediction, grad_norm(module.grads for module in modules)
+
+    def _check_norm(self, norm: float, epoch: int, batch: int) -> None:
+        if math.isfinite(norm):
+            return
+        for module in self.network.modules:
+            module.zero_grad()
+        raise FloatingPointError(
+            f"the gradient norm is {norm} at epoch {epoch + 1}, batch {batch}; "
+            "parameters are as they were before this batch"
+        )
+
+    def _update(self, norm: float, total: int | None) -> None:
+        self._lr = self.optimizer.lr
+        if self.schedule is not None:
+            self._lr = float(self.schedule(self._step, total))
+        scale = 1.0 if self.clip_norm is None else clip_scale(norm, self.clip_norm)
+        self.optimizer.step(self.network.modules, lr=self._lr, grad_scale=scale)
+        self._step += 1
+
+
+def _wants_stop(callbacks: list[Callback], epoch: int, logs: Logs) -> bool:
+    """Call every callback; true if one returned True or raised StopTraining."""
+    stop = False
+    for callback in callbacks:
+        try:
+            stop |= callback(epoch, dict(logs)) is True
+        except StopTraining:
+            stop = True
+    return stop
