@@ -24,7 +24,7 @@ struct OuterSide {
   Index size;    // columns: I or H
   Index padded;  // in whole groups of outer_tile
   T* operand;    // (groups, chunk rows, tile)
-  T* d_weight;   // (P, padded, slots * W)
+  T* d_weight;   // (P, padded, slots * W); with one chunk a panel for each thread
 };
 
 template <class T>
@@ -66,11 +66,10 @@ struct BackwardLoop {
                                               : team.share(plan.batch_size));
       team.barrier();
       if (args.d_x.data != nullptr) input_gradient(begin, end, team);
-      weight_gradient((end - begin) * plan.batch_size, team);
+      weight_gradient(begin, end, team);
       team.barrier();
       end = begin;
     }
-    add_gradients(team);
   }
 
   void prepare(const Team& team) const {
@@ -83,14 +82,6 @@ struct BackwardLoop {
       k.pack_columns(plan.map_x, args.params.weight_ih, plan.input_size, x.begin, x.end,
                      columns_x);
     }
-    const Team::Range panels = team.share(plan.panels);
-    for (const OuterSide<T>* side : {&side_x, &side_h}) {
-      const Index panel = side->padded * slots_of(*side->map) * plan.width;
-      std::fill(side->d_weight + panels.begin * panel, side->d_weight + panels.end * panel,
-                T(0));
-    }
-    std::fill(d_bias + panels.begin * plan.gate_line(),
-              d_bias + panels.end * plan.gate_line(), T(0));
     team.barrier();
   }
 
@@ -223,49 +214,56 @@ struct BackwardLoop {
     }
   }
 
-  void weight_gradient(Index rows, const Team& team) const {
-    const Kernels<T>& k = *plan.kernels;
+  // Panel by panel; after the last chunk a panel is added to the caller's gradients at
+  // once, while it is in cache.
+  void weight_gradient(Index begin, Index end, const Team& team) const {
+    const Index rows = (end - begin) * plan.batch_size;
     const Team::Range panels = team.share(plan.panels);
-    for (Index first = 0; first < rows; first += kOuterRows) {
-      const Index count = std::min(kOuterRows, rows - first);
-      for (Index p = panels.begin; p < panels.end; ++p) {
+    for (Index p = panels.begin; p < panels.end; ++p) {
+      const Index kept = chunk_steps >= plan.seq_len ? team.rank() : p;
+      for (Index first = 0; first < rows; first += kOuterRows) {
+        const Index count = std::min(kOuterRows, rows - first);
+        const bool accumulate = first > 0 || end < plan.seq_len;
         const T* d_gates_p = d_gates + p * d_gate_panel() + first * plan.gate_line();
         for (const OuterSide<T>* side : {&side_x, &side_h}) {
-          const int slots = static_cast<int>(slots_of(*side->map));
-          k.outer({count, side->padded, side->operand + first * k.outer_tile,
-                   chunk_rows() * k.outer_tile,
-                   d_gates_p + side->map->slot_begin * plan.width, slots,
-                   side->d_weight + p * side->padded * slots * plan.width});
+          plan.kernels->outer({count, side->padded,
+                               side->operand + first * plan.kernels->outer_tile,
+                               chunk_rows() * plan.kernels->outer_tile,
+                               d_gates_p + side->map->slot_begin * plan.width,
+                               static_cast<int>(slots_of(*side->map)),
+                               side->d_weight + kept * panel_size(*side), accumulate});
         }
-        k.column_sum(d_gates_p, count, d_bias + p * plan.gate_line());
+        plan.kernels->column_sum(d_gates_p, count, accumulate,
+                                 d_bias + p * plan.gate_line());
       }
+      if (begin == 0) add_gradients(p, kept);
     }
   }
 
-  void add_gradients(const Team& team) const {
-    const Kernels<T>& k = *plan.kernels;
-    const Team::Range panels = team.share(plan.panels);
-    k.unpack_add(plan.map_x, side_x.d_weight, side_x.padded, side_x.size, panels.begin,
-                 panels.end, args.grads.weight_ih);
-    k.unpack_add(plan.map_h, side_h.d_weight, side_h.padded, side_h.size, panels.begin,
-                 panels.end, args.grads.weight_hh);
-    if (args.grads.bias != nullptr) {
-      add_bias(plan.map_x, panels, args.grads.bias);
-    }
+  Index panel_size(const OuterSide<T>& side) const {
+    return side.padded * slots_of(*side.map) * plan.width;
+  }
+
+  void add_gradients(Index panel, Index kept) const {
+    const auto add = [&](const OuterSide<T>& side, T* grad) {
+      plan.kernels->unpack_add(*side.map, panel, side.d_weight + kept * panel_size(side),
+                               side.size, grad);
+    };
+    add(side_x, args.grads.weight_ih);
+    add(side_h, args.grads.weight_hh);
+    if (args.grads.bias != nullptr) add_bias(plan.map_x, panel, args.grads.bias);
     if (args.grads.bias_hn != nullptr) {
-      add_bias(bias_hn_map(plan.map_h), panels, args.grads.bias_hn);
+      add_bias(bias_hn_map(plan.map_h), panel, args.grads.bias_hn);
     }
   }
 
   // d_bias is a weight of one column whose lines hold all four slots.
-  void add_bias(const PanelMap& map, const Team::Range& panels, T* bias) const {
-    for (Index p = panels.begin; p < panels.end; ++p) {
-      for (int s = map.slot_begin; s < map.slot_end; ++s) {
-        const Index unit = p * map.panel_units + map.slot_unit[s];
-        const Index lanes = std::min(plan.width, map.units - unit);
-        const T* from = d_bias + (p * kSlots + s) * plan.width;
-        for (Index j = 0; j < lanes; ++j) bias[map.slot_row[s] + unit + j] += from[j];
-      }
+  void add_bias(const PanelMap& map, Index panel, T* bias) const {
+    for (int s = map.slot_begin; s < map.slot_end; ++s) {
+      const Index unit = panel * map.panel_units + map.slot_unit[s];
+      const Index lanes = std::min(plan.width, map.units - unit);
+      const T* from = d_bias + (panel * kSlots + s) * plan.width;
+      for (Index j = 0; j < lanes; ++j) bias[map.slot_row[s] + unit + j] += from[j];
     }
   }
 
@@ -307,7 +305,9 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
   const Index steps = std::clamp<Index>(kChunkRows / std::max<Index>(1, rows), 1,
                                         std::max<Index>(1, plan.seq_len));
   BackwardLoop<T> loop{plan, args, steps, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+  const Split split = choose_split(plan);
   const Index lanes = plan.panels * plan.width;
+  const Index kept_panels = steps >= plan.seq_len ? split.threads : plan.panels;
   const auto padded = [&](Index cols) {
     return (cols + k.outer_tile - 1) / k.outer_tile * k.outer_tile;
   };
@@ -318,9 +318,9 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
   for (Arena arena;;) {
     const auto take_side = [&](const PanelMap& map, Index size) {
       const Index cols = padded(size);
-      return OuterSide<T>{&map, size, cols,
-                          arena.take<T>(checked_product(loop.chunk_rows(), cols)),
-                          arena.take<T>(checked_product(lanes * slots_of(map), cols))};
+      return OuterSide<T>{
+          &map, size, cols, arena.take<T>(checked_product(loop.chunk_rows(), cols)),
+          arena.take<T>(checked_product(kept_panels * plan.width * slots_of(map), cols))};
     };
     const Index h_lines = lanes * slots_of(plan.map_h);
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
@@ -340,7 +340,6 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
     arena = Arena(memory.data());
   }
   loop.begin_state();
-  const Split split = choose_split(plan);
   auto body = [&](const Team& team) { loop.run(split, team); };
   parallel(split.threads, body);
   loop.end_state();

@@ -1,11 +1,16 @@
 // The forward time loop of one layer. For every step t:
 //   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
+// For a batch of one, bias + x W_ih^T is summed first for many steps at once, so that
+// W_ih is read once for a tile of steps instead of once a step; the bits are the same.
 #include <algorithm>
 
 #include "layer.hpp"
 
 namespace fastlstm {
 namespace {
+
+// Steps projected at once in inference, whose sums should stay in cache.
+constexpr Index kProjectedSteps = 64;
 
 template <class T>
 struct ForwardLoop {
@@ -15,12 +20,15 @@ struct ForwardLoop {
   StepView<T> gates;    // records, or one step that is overwritten; null if not wanted
   StepView<T> c;        // LSTM: records, or in place
   StepView<T> c_first;  // LSTM: the initial c, (P, N, W)
+  StepView<T> projected;  // bias + x W_ih^T of the latest steps; null: not projected
+  Index projected_steps;
   const T* zeros;       // (padded units)
 
   void run(const Split& split, const Team& team) const {
     pack_weights(plan, args.params, team, packed);
     const Part part = part_of(plan, split, team);
     for (Index step = 0; step < plan.seq_len; ++step) {
+      if (projected.data != nullptr && step % projected_steps == 0) project(step, part);
       const GateArgs<T> gate = gate_args(step, part);
       if (plan.fused()) {
         fused_step(step, part.rows.begin, gate);
@@ -31,15 +39,46 @@ struct ForwardLoop {
     }
   }
 
+  // The steps take the place of the batch rows.
+  void project(Index begin, const Part& part) const {
+    GateArgs<T> gate{};
+    gate.rows = std::min(projected_steps, plan.seq_len - begin);
+    gate.panel_begin = part.panels.begin;
+    gate.panel_end = part.panels.end;
+    gate.x = args.x.data + plan.time_of(begin) * args.x.stride_t;
+    gate.x_stride = plan.reverse ? -args.x.stride_t : args.x.stride_t;
+    gate.x_size = plan.input_size;
+    gate.packed_x = packed.x;
+    gate.h = zeros;
+    gate.init = packed.bias;
+    gate.init_panel_stride = plan.gate_line();
+    gate.gates = projected_at(begin);
+    gate.gate_row_stride = projected.step_stride;
+    gate.gate_panel_stride = projected.panel_stride;
+    (plan.cell == CellKind::gru ? plan.kernels->gates_gru
+                                : plan.kernels->gates_lstm)(gate);
+  }
+
+  T* projected_at(Index step) const {
+    return projected.at(step % projected_steps, 0);
+  }
+
   GateArgs<T> gate_args(Index step, const Part& part) const {
     const Index row = part.rows.begin;
     GateArgs<T> gate{};
     gate.rows = part.rows.end - row;
     gate.panel_begin = part.panels.begin;
     gate.panel_end = part.panels.end;
-    gate.x = args.x.data + plan.time_of(step) * args.x.stride_t + row * args.x.stride_n;
-    gate.x_stride = args.x.stride_n;
-    gate.x_size = plan.input_size;
+    if (projected.data != nullptr) {
+      gate.init = projected_at(step);
+      gate.init_panel_stride = projected.panel_stride;
+    } else {
+      gate.x = args.x.data + plan.time_of(step) * args.x.stride_t + row * args.x.stride_n;
+      gate.x_stride = args.x.stride_n;
+      gate.x_size = plan.input_size;
+      gate.init = packed.bias;
+      gate.init_panel_stride = plan.gate_line();
+    }
     gate.h_size = gate.h_steps = plan.hidden_size;
     if (step > 0) {
       gate.h = args.output.data + plan.time_of(step - 1) * args.output.stride_t +
@@ -55,7 +94,6 @@ struct ForwardLoop {
     }
     gate.packed_x = packed.x;
     gate.packed_h = packed.h;
-    gate.bias = packed.bias;
     if (gates.data != nullptr) gate.gates = gates.at(step, row);
     gate.gate_row_stride = gates.row_stride;
     gate.gate_panel_stride = gates.panel_stride;
@@ -141,12 +179,19 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
   PackedWeights<T> packed{};
   T* state = nullptr;  // (P, N, W)
   T* gates = nullptr;  // (P, N, 4 W)
+  T* sums = nullptr;   // (projected steps, P, 4 W)
   T* zeros = nullptr;
+  // A batch of one; where the gates are kept, their place takes the sums meanwhile.
+  const bool projects = plan.batch_size == 1 && plan.seq_len > 1;
+  const Index projected_steps =
+      keep ? plan.seq_len : std::min(plan.seq_len, kProjectedSteps);
   Buffer memory;
   for (Arena arena;;) {
     packed = take_weights(plan, arena);
     state = arena.take<T>(plan.lstm() ? row_panels * plan.width : 0);
     gates = arena.take<T>(keep || plan.fused() ? 0 : row_panels * plan.gate_line());
+    sums = arena.take<T>(
+        projects && !keep ? projected_steps * plan.panels * plan.gate_line() : 0);
     zeros = arena.take<T>(plan.padded_units);
     if (memory.data() != nullptr) break;
     memory = pool.acquire(arena.used());
@@ -159,6 +204,10 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
   const StepView<T> in_place = {state, 0, plan.width, plan.batch_size * plan.width};
   const StepView<T> scratch = {plan.fused() ? nullptr : gates, 0, line,
                                plan.batch_size * line};
+  const StepView<T> projected =
+      !projects ? StepView<T>{}
+      : keep    ? record_view(plan, args.records, 0)
+                : StepView<T>{sums, plan.panels * line, 0, line};
   const ForwardLoop<T> loop = {
       plan,
       args,
@@ -166,6 +215,8 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
       keep ? record_view(plan, args.records, 0) : scratch,
       keep ? record_view(plan, args.records, line) : in_place,
       in_place,
+      projected,
+      projected_steps,
       zeros};
   const Split split = choose_split(plan);
   auto body = [&](const Team& team) { loop.run(split, team); };

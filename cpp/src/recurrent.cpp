@@ -21,7 +21,7 @@ void check_positive(const char* name, Index value) {
   }
 }
 
-// A checksum of all parameters, one multiply per eight bytes in four independent lanes:
+// A checksum of all parameters, one multiply per eight bytes in eight independent lanes:
 // enough to notice any change between forward and backward at memory speed.
 class Checksum {
  public:
@@ -29,9 +29,9 @@ class Checksum {
     const char* p = static_cast<const char*>(data);
     std::size_t i = 0;
     for (; i + sizeof(lanes_) <= bytes; i += sizeof(lanes_)) {
-      std::uint64_t words[4];
+      std::uint64_t words[kLanes];
       std::memcpy(words, p + i, sizeof(words));
-      for (int lane = 0; lane < 4; ++lane) {
+      for (int lane = 0; lane < kLanes; ++lane) {
         lanes_[lane] = (lanes_[lane] ^ words[lane]) * kPrime;
         lanes_[lane] ^= lanes_[lane] >> 29;
       }
@@ -47,8 +47,9 @@ class Checksum {
   }
 
  private:
+  static constexpr int kLanes = 8;
   static constexpr std::uint64_t kPrime = 0x9e3779b185ebca87u;
-  std::uint64_t lanes_[4] = {1, 2, 3, 4};
+  std::uint64_t lanes_[kLanes] = {1, 2, 3, 4, 5, 6, 7, 8};
 };
 
 template <class T>

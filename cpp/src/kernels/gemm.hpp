@@ -59,16 +59,17 @@ struct GruSlots {
   static constexpr int kXFirst = 0, kXCount = 3, kHFirst = 1, kHCount = 3;
 };
 
-// sums = bias + x W_ih^T + h W_hh^T for R rows from `row` on, one panel.
+// sums = init + x W_ih^T + h W_hh^T for R rows from `row` on, one panel.
 template <class Slots, class V, int R, class T>
 inline void gate_sums(const GateArgs<T>& g, Index row, Index panel, V (&sums)[R][kSlots]) {
   constexpr int kWidth = V::kWidth;
-  const T* bias = g.bias + panel * kSlots * kWidth;
-#pragma GCC unroll 4
-  for (int s = 0; s < kSlots; ++s) {
-    const V b = V::load(bias + s * kWidth);
+  const T* init = g.init + panel * g.init_panel_stride + row * g.init_row_stride;
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) sums[r][s] = b;
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kSlots; ++s) {
+      sums[r][s] = V::load(init + r * g.init_row_stride + s * kWidth);
+    }
   }
   if (g.x != nullptr) {
     accumulate<Slots::kXFirst, Slots::kXCount>(
@@ -172,17 +173,20 @@ void product(const ProductArgs<T>& g) {
   }
 }
 
-// One group of kTile columns: d_w[c][s] += sum over k of a[k][c] * d_gates[k][s].
+// One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] * d_gates[k][s].
 template <class V, int kTile, int kVecs, class T>
-inline void outer_group(const T* a, const T* d_gates, Index rows, T* d_w) {
+inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
   constexpr int kWidth = V::kWidth;
   V sums[kTile][kVecs];
 #pragma GCC unroll 8
   for (int c = 0; c < kTile; ++c) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) sums[c][v] = V::load(d_w + (c * kVecs + v) * kWidth);
+    for (int v = 0; v < kVecs; ++v) {
+      sums[c][v] = g.accumulate ? V::load(d_w + (c * kVecs + v) * kWidth) : V::zero();
+    }
   }
-  for (Index k = 0; k < rows; ++k) {
+  const T* d_gates = g.d_gates;
+  for (Index k = 0; k < g.rows; ++k) {
     V left[kTile];
 #pragma GCC unroll 8
     for (int c = 0; c < kTile; ++c) left[c] = V::set1(a[c]);
@@ -212,24 +216,26 @@ void outer(const OuterArgs<T>& g) {
     T* d_w = g.d_w + i * d_w_group;
     switch (g.slots) {
       case 1:
-        outer_group<V, kTile, 1>(a, g.d_gates, g.rows, d_w);
+        outer_group<V, kTile, 1>(g, a, d_w);
         break;
       case 2:
-        outer_group<V, kTile, 2>(a, g.d_gates, g.rows, d_w);
+        outer_group<V, kTile, 2>(g, a, d_w);
         break;
       case 3:
-        outer_group<V, kTile, 3>(a, g.d_gates, g.rows, d_w);
+        outer_group<V, kTile, 3>(g, a, d_w);
         break;
       default:
-        outer_group<V, kTile, 4>(a, g.d_gates, g.rows, d_w);
+        outer_group<V, kTile, 4>(g, a, d_w);
     }
   }
 }
 
 template <class V, class T = typename V::Value>
-void column_sum(const T* d_gates, Index rows, T* d_bias) {
+void column_sum(const T* d_gates, Index rows, bool accumulate, T* d_bias) {
   V sums[kSlots];
-  for (int s = 0; s < kSlots; ++s) sums[s] = V::load(d_bias + s * V::kWidth);
+  for (int s = 0; s < kSlots; ++s) {
+    sums[s] = accumulate ? V::load(d_bias + s * V::kWidth) : V::zero();
+  }
   for (Index k = 0; k < rows; ++k, d_gates += kSlots * V::kWidth) {
     for (int s = 0; s < kSlots; ++s) {
       sums[s] = sums[s] + V::load(d_gates + s * V::kWidth);

@@ -3,31 +3,11 @@
 #pragma once
 
 #include "gemm.hpp"
+#include "lanes.hpp"
 #include "math.hpp"
 
 namespace fastlstm {
 namespace {
-
-// Lanes of panel p that are real units.
-template <class V>
-inline int panel_lanes(Index hidden_size, Index first_unit) {
-  const Index left = hidden_size - first_unit;
-  return static_cast<int>(left < V::kWidth ? (left > 0 ? left : 0) : V::kWidth);
-}
-
-template <class V, class T>
-inline V load_lanes(const T* p, int lanes) {
-  return lanes == V::kWidth ? V::load(p) : V::load_partial(p, lanes);
-}
-
-template <class V, class T>
-inline void store_lanes(V v, T* p, int lanes) {
-  if (lanes == V::kWidth) {
-    v.store(p);
-  } else {
-    v.store_partial(p, lanes);
-  }
-}
 
 template <class V>
 struct LstmState {

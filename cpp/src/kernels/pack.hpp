@@ -2,20 +2,28 @@
 // written as zeros, so the products need no tails.
 #pragma once
 
+#include "lanes.hpp"
 #include "table.hpp"
 
 namespace fastlstm {
 namespace {
 
+// Transposes a W x W block in registers: log2 W rounds that interleave row i with row
+// i + W/2.
 template <class V>
-inline int map_lanes(const PanelMap& map, Index unit) {
-  const Index left = map.units - unit;
-  return static_cast<int>(left < 0 ? 0 : (left < V::kWidth ? left : V::kWidth));
+inline void transpose(V (&rows)[V::kWidth]) {
+  constexpr int kHalf = V::kWidth / 2;
+#pragma GCC unroll 4
+  for (int round = 1; round < V::kWidth; round *= 2) {
+    V next[V::kWidth];
+#pragma GCC unroll 8
+    for (int i = 0; i < kHalf; ++i) {
+      interleave(rows[i], rows[i + kHalf], next[2 * i], next[2 * i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < V::kWidth; ++i) rows[i] = next[i];
+  }
 }
-
-// Rows of w are read in blocks of this many columns so that each cache line of the
-// source serves one visit.
-constexpr Index kPackBlock = 16;
 
 // (rows, k) -> (P, k, slots * W)
 template <class V, class T = typename V::Value>
@@ -27,18 +35,18 @@ void pack_panels(const PanelMap& map, const T* w, Index k, Index panel_begin,
   for (Index p = panel_begin; p < panel_end; ++p) {
     for (int s = map.slot_begin; s < map.slot_end; ++s) {
       const Index unit = p * map.panel_units + map.slot_unit[s];
-      const int lanes = map_lanes<V>(map, unit);
+      const int lanes = panel_lanes<V>(map.units, unit);
       const T* rows = w + (map.slot_row[s] + unit) * k;
       T* out = packed + p * k * line + (s - map.slot_begin) * kWidth;
-      for (Index begin = 0; begin < k; begin += kPackBlock) {
-        const Index end = begin + kPackBlock < k ? begin + kPackBlock : k;
-        for (int j = 0; j < lanes; ++j) {
-          const T* row = rows + j * k;
-          for (Index i = begin; i < end; ++i) out[i * line + j] = row[i];
+      for (Index begin = 0; begin < k; begin += kWidth) {
+        const int count = static_cast<int>(k - begin < kWidth ? k - begin : kWidth);
+        V block[kWidth];
+#pragma GCC unroll 16
+        for (int j = 0; j < kWidth; ++j) {
+          block[j] = j < lanes ? load_lanes<V>(rows + j * k + begin, count) : V::zero();
         }
-        for (Index i = begin; i < end; ++i) {
-          for (int j = lanes; j < kWidth; ++j) out[i * line + j] = T(0);
-        }
+        transpose(block);
+        for (int i = 0; i < count; ++i) block[i].store(out + (begin + i) * line);
       }
     }
   }
@@ -51,7 +59,7 @@ void pack_bias(const PanelMap& map, const T* bias, T* packed) {
   for (Index p = 0; p < panels; ++p) {
     for (int s = map.slot_begin; s < map.slot_end; ++s) {
       const Index unit = p * map.panel_units + map.slot_unit[s];
-      const int lanes = map_lanes<V>(map, unit);
+      const int lanes = panel_lanes<V>(map.units, unit);
       T* out = packed + (p * kSlots + s) * kWidth;
       for (int j = 0; j < kWidth; ++j) {
         out[j] = j < lanes ? bias[map.slot_row[s] + unit + j] : T(0);
@@ -77,7 +85,7 @@ void pack_columns(const PanelMap& map, const T* w, Index cols, Index block_begin
     for (Index p = 0; p < panels; ++p) {
       for (int s = map.slot_begin; s < map.slot_end; ++s) {
         const Index unit = p * map.panel_units + map.slot_unit[s];
-        const int lanes = map_lanes<V>(map, unit);
+        const int lanes = panel_lanes<V>(map.units, unit);
         for (int j = 0; j < kWidth; ++j, out += line) {
           const T* row = w + (map.slot_row[s] + unit + j) * cols + first;
           const Index copy = j < lanes ? real : 0;
@@ -89,25 +97,27 @@ void pack_columns(const PanelMap& map, const T* w, Index cols, Index block_begin
   }
 }
 
-// w[row, col] += packed; packed is (P, packed_cols, slots * W), packed_cols >= cols.
+// w[row, col] += packed for one panel, (>= cols, slots * W).
 template <class V, class T = typename V::Value>
-void unpack_add(const PanelMap& map, const T* packed, Index packed_cols, Index cols,
-                Index panel_begin, Index panel_end, T* w) {
+void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T* w) {
   constexpr int kWidth = V::kWidth;
-  const int slots = map.slot_end - map.slot_begin;
-  const Index line = Index{slots} * kWidth;
-  for (Index p = panel_begin; p < panel_end; ++p) {
-    for (int s = map.slot_begin; s < map.slot_end; ++s) {
-      const Index unit = p * map.panel_units + map.slot_unit[s];
-      const int lanes = map_lanes<V>(map, unit);
-      T* rows = w + (map.slot_row[s] + unit) * cols;
-      const T* in = packed + p * packed_cols * line + (s - map.slot_begin) * kWidth;
-      for (Index begin = 0; begin < cols; begin += kPackBlock) {
-        const Index end = begin + kPackBlock < cols ? begin + kPackBlock : cols;
-        for (int j = 0; j < lanes; ++j) {
-          T* row = rows + j * cols;
-          for (Index i = begin; i < end; ++i) row[i] += in[i * line + j];
-        }
+  const Index line = Index{map.slot_end - map.slot_begin} * kWidth;
+  for (int s = map.slot_begin; s < map.slot_end; ++s) {
+    const Index unit = panel * map.panel_units + map.slot_unit[s];
+    const int lanes = panel_lanes<V>(map.units, unit);
+    T* rows = w + (map.slot_row[s] + unit) * cols;
+    const T* in = packed + (s - map.slot_begin) * kWidth;
+    for (Index begin = 0; begin < cols; begin += kWidth) {
+      const int count = static_cast<int>(cols - begin < kWidth ? cols - begin : kWidth);
+      V block[kWidth];
+#pragma GCC unroll 16
+      for (int i = 0; i < kWidth; ++i) {
+        block[i] = i < count ? V::load(in + (begin + i) * line) : V::zero();
+      }
+      transpose(block);
+      for (int j = 0; j < lanes; ++j) {
+        T* out = rows + j * cols + begin;
+        store_lanes(load_lanes<V>(out, count) + block[j], out, count);
       }
     }
   }

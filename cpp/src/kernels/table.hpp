@@ -28,21 +28,23 @@ struct PanelMap {
   int slot_end;
 };
 
-// Pre-activations of one time step: gates = bias + x W_ih^T + h W_hh^T, summed in this
-// order with one accumulator each, so that no tiling changes a bit.
+// Pre-activations of one time step: gates = init + x W_ih^T + h W_hh^T, summed in this
+// order with one accumulator each, so that no tiling changes a bit. init is the bias, or
+// bias + x W_ih^T where that was summed before for many steps at once.
 template <class T>
 struct GateArgs {
   Index rows;                     // batch rows
   Index panel_begin, panel_end;   // panels of this call
-  const T* x;                     // (rows, x_size), row stride x_stride; may be null
-  Index x_stride, x_size;
+  const T* x;                     // (rows, x_size), row stride x_stride
+  Index x_stride, x_size;         // x null: no such term
   const T* h;                     // (rows, h_size), row stride h_stride
   Index h_stride, h_size;
   Index h_steps;                  // h_size, or 0 where h is known to be zero
   const T* packed_x;              // (P, x_size, slots * W), see pack_panels
   const T* packed_h;              // (P, h_size, slots * W)
-  const T* bias;                  // (P, 4 W)
-  T* gates;                       // written: rows of 4 W at the strides below
+  const T* init;                  // rows of 4 W; row stride 0 for the bias (P, 4 W)
+  Index init_row_stride, init_panel_stride;
+  T* gates;                       // written: rows of 4 W at these strides; may be init
   Index gate_row_stride, gate_panel_stride;
 };
 
@@ -119,8 +121,8 @@ struct ProductArgs {
   bool accumulate;                // start from c instead of init
 };
 
-// d_w (cols, slots * W) += sum over rows k of a[k, col] * d_gates[k, slot, lane], for one
-// panel. a is packed by pack_outer.
+// d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot, lane],
+// for one panel. a is packed by pack_outer.
 template <class T>
 struct OuterArgs {
   Index rows;
@@ -129,7 +131,8 @@ struct OuterArgs {
   Index a_group_stride;
   const T* d_gates;               // (rows, 4 W), at the first slot used
   int slots;                      // 1 to 4 neighbouring slots
-  T* d_w;                         // (cols, slots * W); accumulated
+  T* d_w;                         // (cols, slots * W)
+  bool accumulate;                // start from d_w instead of zeros
 };
 
 // Optimizer update of one tensor; see optim.hpp for the equations.
@@ -147,9 +150,8 @@ struct Kernels {
   // w's rows in panel order, cols in blocks of 4 W: (blocks, P * slots * W, 4 W).
   void (*pack_columns)(const PanelMap& map, const T* w, Index cols, Index block_begin,
                        Index block_end, T* packed);
-  // w (rows += ...) from (P, padded cols, slots * W): the inverse of pack_panels, added.
-  void (*unpack_add)(const PanelMap& map, const T* packed, Index packed_cols, Index cols,
-                     Index panel_begin, Index panel_end, T* w);
+  // w += one panel (packed cols >= cols, slots * W): the inverse of pack_panels, added.
+  void (*unpack_add)(const PanelMap& map, Index panel, const T* packed, Index cols, T* w);
   // (rows, cols) at row stride -> (cols / tile, group stride / tile, tile) from row
   // `first_row` on; the last group is padded with zeros.
   void (*pack_outer)(const T* a, Index rows, Index cols, Index stride, Index first_row,
@@ -167,8 +169,8 @@ struct Kernels {
 
   void (*product)(const ProductArgs<T>&);
   void (*outer)(const OuterArgs<T>&);
-  // d_bias (4 W) += sum over rows of d_gates (rows, 4 W), one panel.
-  void (*column_sum)(const T* d_gates, Index rows, T* d_bias);
+  // d_bias (4 W) = [d_bias +] sum over rows of d_gates (rows, 4 W), one panel.
+  void (*column_sum)(const T* d_gates, Index rows, bool accumulate, T* d_bias);
 
   // y[i] = activation(x[i]) over n values; for tests and heads.
   void (*activate)(int code, const T* x, Index n, T* y);

@@ -58,6 +58,12 @@ struct Vec<float, Avx2Isa> {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
+  friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+    const __m256 even = _mm256_unpacklo_ps(a.v, b.v);
+    const __m256 odd = _mm256_unpackhi_ps(a.v, b.v);
+    low.v = _mm256_permute2f128_ps(even, odd, 0x20);
+    high.v = _mm256_permute2f128_ps(even, odd, 0x31);
+  }
 };
 
 template <>
@@ -98,6 +104,12 @@ struct Vec<double, Avx2Isa> {
     const __m128d two =
         _mm_add_pd(_mm256_castpd256_pd128(a.v), _mm256_extractf128_pd(a.v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+  }
+  friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+    const __m256d even = _mm256_unpacklo_pd(a.v, b.v);
+    const __m256d odd = _mm256_unpackhi_pd(a.v, b.v);
+    low.v = _mm256_permute2f128_pd(even, odd, 0x20);
+    high.v = _mm256_permute2f128_pd(even, odd, 0x31);
   }
 };
 

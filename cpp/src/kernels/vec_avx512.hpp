@@ -52,6 +52,13 @@ struct Vec<float, Avx512Isa> {
     return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), n))};
   }
   friend float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
+  friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
+                                            22, 7, 23);
+    const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    low.v = _mm512_permutex2var_ps(a.v, first, b.v);
+    high.v = _mm512_permutex2var_ps(a.v, second, b.v);
+  }
 };
 
 template <>
@@ -87,6 +94,12 @@ struct Vec<double, Avx512Isa> {
     return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), n))};
   }
   friend double reduce_add(Vec a) { return _mm512_reduce_add_pd(a.v); }
+  friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+    const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    const __m512i second = _mm512_add_epi64(first, _mm512_set1_epi64(4));
+    low.v = _mm512_permutex2var_pd(a.v, first, b.v);
+    high.v = _mm512_permutex2var_pd(a.v, second, b.v);
+  }
 };
 
 }  // namespace

@@ -56,6 +56,10 @@ struct Vec<float, NeonIsa> {
     return {vreinterpretq_f32_u32(vaddq_u32(vreinterpretq_u32_f32(a.v), n))};
   }
   friend float reduce_add(Vec a) { return vaddvq_f32(a.v); }
+  friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+    low.v = vzip1q_f32(a.v, b.v);
+    high.v = vzip2q_f32(a.v, b.v);
+  }
 };
 
 template <>
@@ -92,6 +96,10 @@ struct Vec<double, NeonIsa> {
     return {vreinterpretq_f64_u64(vaddq_u64(vreinterpretq_u64_f64(a.v), n))};
   }
   friend double reduce_add(Vec a) { return vaddvq_f64(a.v); }
+  friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+    low.v = vzip1q_f64(a.v, b.v);
+    high.v = vzip2q_f64(a.v, b.v);
+  }
 };
 
 }  // namespace

@@ -74,6 +74,11 @@ struct Vec<T, ScalarIsa> {
   }
   // Sum of the lanes, always in the same order.
   friend T reduce_add(Vec a) { return a.v; }
+  // Lanes of a and b in turn: low is a0 b0 a1 b1 ... up to half the lanes, high the rest.
+  friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
+    low = a;
+    high = b;
+  }
 };
 
 }  // namespace

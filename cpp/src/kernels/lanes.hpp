@@ -1,0 +1,31 @@
+// Vectors of which only some lanes are real: the tails of rows and panels.
+#pragma once
+
+#include "table.hpp"
+
+namespace fastlstm {
+namespace {
+
+// Lanes of the vector that starts at first_unit which are real units, 0 to W.
+template <class V>
+inline int panel_lanes(Index hidden_size, Index first_unit) {
+  const Index left = hidden_size - first_unit;
+  return static_cast<int>(left < V::kWidth ? (left > 0 ? left : 0) : V::kWidth);
+}
+
+template <class V, class T>
+inline V load_lanes(const T* p, int lanes) {
+  return lanes == V::kWidth ? V::load(p) : V::load_partial(p, lanes);
+}
+
+template <class V, class T>
+inline void store_lanes(V v, T* p, int lanes) {
+  if (lanes == V::kWidth) {
+    v.store(p);
+  } else {
+    v.store_partial(p, lanes);
+  }
+}
+
+}  // namespace
+}  // namespace fastlstm
