@@ -17,14 +17,17 @@ constexpr Index kChunkRows = 256;
 // One d_W product takes at most this many rows, so that a step of a huge batch is cut.
 constexpr Index kOuterRows = 512;
 
+// With fewer inputs than this, d_x is a dot product for each input: column blocks would
+// be mostly padding.
+constexpr Index kNarrowInput = 8;
+
 // A d_W accumulator in panel layout, and the packed operand it is summed from.
 template <class T>
 struct OuterSide {
   const PanelMap* map;
   Index size;    // columns: I or H
-  Index padded;  // in whole groups of outer_tile
   T* operand;    // (groups, chunk rows, tile)
-  T* d_weight;   // (P, padded, slots * W); with one chunk a panel for each thread
+  T* d_weight;   // (P, size, slots * W); with one chunk a panel for each thread
 };
 
 template <class T>
@@ -32,7 +35,7 @@ struct BackwardLoop {
   const LayerPlan<T>& plan;
   const LayerBackward<T>& args;
   Index chunk_steps;
-  T* columns_x;      // W_ih in column blocks, for d_x
+  T* columns_x;      // W_ih for d_x: in column blocks, or in panels if narrow
   T* columns_h;      // W_hh in column blocks, for d_h
   T* d_gates;        // (P, chunk rows, 4 W)
   T* d_h;            // (N, padded units)
@@ -45,6 +48,7 @@ struct BackwardLoop {
   Index blocks(Index cols) const {
     return (cols + plan.gate_line() - 1) / plan.gate_line();
   }
+  bool narrow() const { return plan.input_size < kNarrowInput; }
   Index chunk_rows() const { return chunk_steps * plan.batch_size; }
   Index d_gate_panel() const { return chunk_rows() * plan.gate_line(); }
 
@@ -78,9 +82,11 @@ struct BackwardLoop {
     k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
                    columns_h);
     if (args.d_x.data != nullptr) {
-      const Team::Range x = team.share(blocks(plan.input_size));
-      k.pack_columns(plan.map_x, args.params.weight_ih, plan.input_size, x.begin, x.end,
-                     columns_x);
+      const Team::Range x =
+          team.share(narrow() ? plan.panels : blocks(plan.input_size));
+      (narrow() ? k.pack_panels : k.pack_columns)(plan.map_x, args.params.weight_ih,
+                                                  plan.input_size, x.begin, x.end,
+                                                  columns_x);
     }
     team.barrier();
   }
@@ -193,7 +199,7 @@ struct BackwardLoop {
             row * args.d_x.stride_n;
       a.c_stride = along_batch ? args.d_x.stride_n : step_sign * args.d_x.stride_t;
       a.accumulate = args.accumulate_d_x;
-      plan.kernels->product(a);
+      (narrow() ? plan.kernels->narrow_product : plan.kernels->product)(a);
     }
   }
 
@@ -226,8 +232,7 @@ struct BackwardLoop {
         const bool accumulate = first > 0 || end < plan.seq_len;
         const T* d_gates_p = d_gates + p * d_gate_panel() + first * plan.gate_line();
         for (const OuterSide<T>* side : {&side_x, &side_h}) {
-          plan.kernels->outer({count, side->padded,
-                               side->operand + first * plan.kernels->outer_tile,
+          plan.kernels->outer({count, side->size, first, side->operand,
                                chunk_rows() * plan.kernels->outer_tile,
                                d_gates_p + side->map->slot_begin * plan.width,
                                static_cast<int>(slots_of(*side->map)),
@@ -241,7 +246,7 @@ struct BackwardLoop {
   }
 
   Index panel_size(const OuterSide<T>& side) const {
-    return side.padded * slots_of(*side.map) * plan.width;
+    return side.size * slots_of(*side.map) * plan.width;
   }
 
   void add_gradients(Index panel, Index kept) const {
@@ -317,10 +322,9 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
   Buffer memory;
   for (Arena arena;;) {
     const auto take_side = [&](const PanelMap& map, Index size) {
-      const Index cols = padded(size);
       return OuterSide<T>{
-          &map, size, cols, arena.take<T>(checked_product(loop.chunk_rows(), cols)),
-          arena.take<T>(checked_product(kept_panels * plan.width * slots_of(map), cols))};
+          &map, size, arena.take<T>(checked_product(loop.chunk_rows(), padded(size))),
+          arena.take<T>(checked_product(kept_panels * plan.width * slots_of(map), size))};
     };
     const Index h_lines = lanes * slots_of(plan.map_h);
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);

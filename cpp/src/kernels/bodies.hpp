@@ -44,6 +44,7 @@ const Kernels<T>& kernel_table() {
       rnn_forward<V>,
       rnn_backward<V>,
       product<V, Isa>,
+      narrow_product<V>,
       outer<V, Isa>,
       column_sum<V>,
       activate_array<V>,

@@ -173,6 +173,27 @@ void product(const ProductArgs<T>& g) {
   }
 }
 
+template <class V, class T = typename V::Value>
+void narrow_product(const ProductArgs<T>& g) {
+  constexpr int kWidth = V::kWidth;
+  const Index vecs = g.panel_size / kWidth;
+  for (Index row = 0; row < g.rows; ++row) {
+    for (Index col = 0; col < g.cols; ++col) {
+      V sums[kSlots] = {V::zero(), V::zero(), V::zero(), V::zero()};
+      for (Index p = 0; p < g.panels; ++p) {
+        const T* a = g.a + row * g.a_row_stride + p * g.a_panel_stride;
+        const T* b = g.b + (p * g.cols + col) * g.panel_size;
+        for (Index v = 0; v < vecs; ++v) {
+          sums[v] = fma(V::load(a + v * kWidth), V::load(b + v * kWidth), sums[v]);
+        }
+      }
+      T* c = g.c + row * g.c_stride + col;
+      const T sum = reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]));
+      *c = g.accumulate ? *c + sum : sum;
+    }
+  }
+}
+
 // One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] * d_gates[k][s].
 template <class V, int kTile, int kVecs, class T>
 inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
@@ -206,28 +227,42 @@ inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
   }
 }
 
+template <class V, int kTile, class T>
+inline void outer_slots(const OuterArgs<T>& g, const T* a, T* d_w) {
+  switch (g.slots) {
+    case 1:
+      return outer_group<V, kTile, 1>(g, a, d_w);
+    case 2:
+      return outer_group<V, kTile, 2>(g, a, d_w);
+    case 3:
+      return outer_group<V, kTile, 3>(g, a, d_w);
+    default:
+      return outer_group<V, kTile, 4>(g, a, d_w);
+  }
+}
+
+// The columns that are left after whole groups: kTile - 1 at most.
+template <class V, int kTile, class T>
+inline void outer_remainder(const OuterArgs<T>& g, Index left, const T* a, T* d_w) {
+  if constexpr (kTile > 0) {
+    if (left == kTile) return outer_slots<V, kTile>(g, a, d_w);
+    outer_remainder<V, kTile - 1>(g, left, a, d_w);
+  }
+}
+
 template <class V, class Isa, class T = typename V::Value>
 void outer(const OuterArgs<T>& g) {
   constexpr int kTile = Isa::kTileRows;
   const Index groups = g.cols / kTile;
   const Index d_w_group = Index{kTile} * g.slots * V::kWidth;
   for (Index i = 0; i < groups; ++i) {
-    const T* a = g.a + i * g.a_group_stride;
-    T* d_w = g.d_w + i * d_w_group;
-    switch (g.slots) {
-      case 1:
-        outer_group<V, kTile, 1>(g, a, d_w);
-        break;
-      case 2:
-        outer_group<V, kTile, 2>(g, a, d_w);
-        break;
-      case 3:
-        outer_group<V, kTile, 3>(g, a, d_w);
-        break;
-      default:
-        outer_group<V, kTile, 4>(g, a, d_w);
-    }
+    outer_slots<V, kTile>(g, g.a + i * g.a_group_stride + g.first_row * kTile,
+                          g.d_w + i * d_w_group);
   }
+  const Index left = g.cols - groups * kTile;
+  outer_remainder<V, kTile - 1>(g, left,
+                                g.a + groups * g.a_group_stride + g.first_row * left,
+                                g.d_w + groups * d_w_group);
 }
 
 template <class V, class T = typename V::Value>

@@ -123,25 +123,23 @@ void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T
   }
 }
 
-// Row-major rows -> groups of kTile columns, row after row: (groups, group rows, kTile).
+// Row-major rows -> groups of kTile columns, row after row; the last group is narrower.
 template <int kTile, class T>
 void pack_outer(const T* a, Index rows, Index cols, Index stride, Index first_row,
                 Index group_stride, T* packed) {
-  const Index groups = (cols + kTile - 1) / kTile;
-  for (Index g = 0; g < groups; ++g) {
-    const Index first = g * kTile;
-    const Index real = cols - first < kTile ? cols - first : kTile;
-    T* out = packed + g * group_stride + first_row * kTile;
+  Index first = 0;
+  for (; first + kTile <= cols; first += kTile, packed += group_stride) {
     const T* in = a + first;
-    if (real == kTile) {
-      for (Index r = 0; r < rows; ++r, out += kTile, in += stride) {
-        for (Index c = 0; c < kTile; ++c) out[c] = in[c];
-      }
-    } else {
-      for (Index r = 0; r < rows; ++r, out += kTile, in += stride) {
-        for (Index c = 0; c < kTile; ++c) out[c] = c < real ? in[c] : T(0);
-      }
+    T* out = packed + first_row * kTile;
+    for (Index r = 0; r < rows; ++r, out += kTile, in += stride) {
+      for (int c = 0; c < kTile; ++c) out[c] = in[c];
     }
+  }
+  const Index left = cols - first;
+  const T* in = a + first;
+  T* out = packed + first_row * left;
+  for (Index r = 0; r < rows; ++r, out += left, in += stride) {
+    for (Index c = 0; c < left; ++c) out[c] = in[c];
   }
 }
 

@@ -121,13 +121,18 @@ struct ProductArgs {
   bool accumulate;                // start from c instead of init
 };
 
+// The same for few columns, as dot products: b is (panels, cols, panel_size), the layout
+// of pack_panels, and the sum of an element runs in lanes, four vectors side by side.
+// block_begin, block_end and init are not used.
+
 // d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot, lane],
 // for one panel. a is packed by pack_outer.
 template <class T>
 struct OuterArgs {
   Index rows;
-  Index cols;                     // padded to whole groups of the tile
-  const T* a;                     // (cols / tile, rows, tile)
+  Index cols;
+  Index first_row;                // of a
+  const T* a;                     // (groups of tile cols, rows, tile), see pack_outer
   Index a_group_stride;
   const T* d_gates;               // (rows, 4 W), at the first slot used
   int slots;                      // 1 to 4 neighbouring slots
@@ -152,8 +157,8 @@ struct Kernels {
                        Index block_end, T* packed);
   // w += one panel (packed cols >= cols, slots * W): the inverse of pack_panels, added.
   void (*unpack_add)(const PanelMap& map, Index panel, const T* packed, Index cols, T* w);
-  // (rows, cols) at row stride -> (cols / tile, group stride / tile, tile) from row
-  // `first_row` on; the last group is padded with zeros.
+  // (rows, cols) at row stride -> groups of tile columns, (group stride / tile, tile),
+  // from row `first_row` on; the last group has only the columns that are left.
   void (*pack_outer)(const T* a, Index rows, Index cols, Index stride, Index first_row,
                      Index group_stride, T* packed);
 
@@ -168,6 +173,7 @@ struct Kernels {
   void (*rnn_backward)(const PointwiseBackwardArgs<T>&);
 
   void (*product)(const ProductArgs<T>&);
+  void (*narrow_product)(const ProductArgs<T>&);
   void (*outer)(const OuterArgs<T>&);
   // d_bias (4 W) = [d_bias +] sum over rows of d_gates (rows, 4 W), one panel.
   void (*column_sum)(const T* d_gates, Index rows, bool accumulate, T* d_bias);
