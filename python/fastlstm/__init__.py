@@ -1,6 +1,11 @@
 """fastlstm: LSTM, GRU and RNN for the CPU."""
 
+from fastlstm import datasets
+from fastlstm.losses import MAE, MSE, CrossEntropy, Huber
+from fastlstm.nn.embedding import Embedding
+from fastlstm.nn.linear import Linear
 from fastlstm.nn.recurrent import GRU, LSTM, RNN, trim
+from fastlstm.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 from fastlstm.runtime import (
     __version__,
     build_config,
@@ -9,15 +14,38 @@ from fastlstm.runtime import (
     set_isa,
     set_num_threads,
 )
+from fastlstm.schedules import Constant, Cosine, OneCycle
+from fastlstm.serialization import ModelFileError
+from fastlstm.training import History, SequenceModel, StopTraining, load
 
 __all__ = [
     "GRU",
     "LSTM",
+    "MAE",
+    "MSE",
     "RNN",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "CrossEntropy",
+    "Embedding",
+    "History",
+    "Huber",
+    "Linear",
+    "ModelFileError",
+    "OneCycle",
+    "RMSprop",
+    "SequenceModel",
+    "StopTraining",
     "__version__",
     "build_config",
+    "clip_grad_norm",
     "cpu_info",
+    "datasets",
     "get_num_threads",
+    "load",
     "set_isa",
     "set_num_threads",
     "trim",
