@@ -224,6 +224,7 @@ struct BackwardLoop {
   // once, while it is in cache.
   void weight_gradient(Index begin, Index end, const Team& team) const {
     const Index rows = (end - begin) * plan.batch_size;
+    if (rows == 0) return;
     const Team::Range panels = team.share(plan.panels);
     for (Index p = panels.begin; p < panels.end; ++p) {
       const Index kept = chunk_steps >= plan.seq_len ? team.rank() : p;

@@ -41,12 +41,16 @@ inline const char* dtype_name<double>() {
   return "float64";
 }
 
+inline std::string type_name(py::handle object) {
+  return py::type::handle_of(object).attr("__name__").cast<std::string>();
+}
+
 // An ndarray of exactly T; another dtype is an error, never a conversion.
 template <class T>
 py::array typed_array(py::handle object, const std::string& name) {
   if (!py::isinstance<py::array>(object)) {
     throw py::type_error(name + " must be a numpy.ndarray of " + dtype_name<T>() +
-                         ", got " + py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>());
+                         ", got " + type_name(object));
   }
   auto array = py::reinterpret_borrow<py::array>(object);
   if (!array.dtype().is(py::dtype::of<T>()) &&

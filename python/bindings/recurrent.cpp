@@ -85,6 +85,9 @@ class Recurrent {
     args.x = view<const T>(x, axes);
     const py::array h0 = state(h0_object, "h0", axes);
     const py::array c0 = state(c0_object, "c0", axes);
+    if (lstm() && h0.is_none() != c0.is_none()) {
+      throw py::type_error("state must be a pair (h0, c0) of arrays, got one None");
+    }
     args.h0 = data_or_null(h0);
     args.c0 = data_or_null(c0);
     args.params = arrays.data();
@@ -119,8 +122,14 @@ class Recurrent {
   }
 
   py::tuple backward(const py::sequence& params, const py::sequence& grads,
-                     py::handle d_output_object, PyTape<T>& tape, py::handle d_h_n_object,
+                     py::handle d_output_object, py::handle tape_object,
+                     py::handle d_h_n_object,
                      py::handle d_c_n_object, bool need_d_x) {
+    if (!py::isinstance<PyTape<T>>(tape_object)) {
+      throw py::type_error(std::string("tape must come from forward of a ") +
+                           dtype_name<T>() + " layer, got " + type_name(tape_object));
+    }
+    auto& tape = tape_object.cast<PyTape<T>&>();
     const Axes axes = {tape.tape.seq_len, tape.tape.batch_size, tape.batched,
                        tape.batch_first};
     const auto arrays = parameters<const T>(params, "");

@@ -3,8 +3,11 @@
 from fastlstm import datasets
 from fastlstm.losses import MAE, MSE, CrossEntropy, Huber
 from fastlstm.nn.embedding import Embedding
+from fastlstm.nn.gru import GRU
 from fastlstm.nn.linear import Linear
-from fastlstm.nn.recurrent import GRU, LSTM, RNN, trim
+from fastlstm.nn.lstm import LSTM
+from fastlstm.nn.recurrent import trim
+from fastlstm.nn.rnn import RNN
 from fastlstm.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 from fastlstm.runtime import (
     __version__,

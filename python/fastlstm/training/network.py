@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.linear import Linear
 from fastlstm.nn.module import Module
-from fastlstm.nn.recurrent import GRU, LSTM, RNN
+from fastlstm.nn import GRU, LSTM, RNN
 from fastlstm.training.buffers import Buffers
 
 Array = npt.NDArray[Any]

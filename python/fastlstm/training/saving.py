@@ -17,7 +17,7 @@ from fastlstm.losses import MAE, MSE, CrossEntropy, Huber
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.linear import Linear
 from fastlstm.nn.module import Module
-from fastlstm.nn.recurrent import GRU, LSTM, RNN
+from fastlstm.nn import GRU, LSTM, RNN
 from fastlstm.serialization import ModelFileError, read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
