@@ -21,6 +21,10 @@ constexpr Index kOuterRows = 512;
 // be mostly padding.
 constexpr Index kNarrowInput = 8;
 
+// See single_row(); measured with hidden 133 (faster unpacked) and 785 (slower).
+constexpr Index kUnpackedBytes = 512 << 10;
+constexpr Index kUnpackedSteps = 4;
+
 // A d_W accumulator in panel layout, and the packed operand it is summed from.
 template <class T>
 struct OuterSide {
@@ -36,7 +40,7 @@ struct BackwardLoop {
   const LayerBackward<T>& args;
   Index chunk_steps;
   T* columns_x;      // W_ih for d_x: in column blocks, or in panels if narrow
-  T* columns_h;      // W_hh in column blocks, for d_h
+  T* columns_h;      // W_hh in column blocks, for d_h; not for a batch of one
   T* d_gates;        // (P, chunk rows, 4 W)
   T* d_h;            // (N, padded units)
   T* d_c;            // LSTM: (P, N, W)
@@ -47,6 +51,13 @@ struct BackwardLoop {
 
   Index blocks(Index cols) const {
     return (cols + plan.gate_line() - 1) / plan.gate_line();
+  }
+  // A batch of one reads W_hh where it lies, if it stays in L2 or the steps are too few
+  // to repay packing: rows that straddle cache lines are read at half speed from L3.
+  bool single_row() const {
+    const Index bytes = plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)};
+    return plan.batch_size == 1 &&
+           (bytes <= kUnpackedBytes || plan.seq_len <= kUnpackedSteps);
   }
   bool narrow() const { return plan.input_size < kNarrowInput; }
   Index chunk_rows() const { return chunk_steps * plan.batch_size; }
@@ -62,7 +73,7 @@ struct BackwardLoop {
         cell_backward(step, chunk_row, part);
         if (!split.by_rows) team.barrier();
         if (step > 0 || args.d_h0 != nullptr) {
-          state_gradient(chunk_row, part, split.by_rows ? Team(0, 1) : team);
+          state_gradient(step, chunk_row, part, split.by_rows ? Team(0, 1) : team);
         }
         if (!split.by_rows) team.barrier();
       }
@@ -78,9 +89,11 @@ struct BackwardLoop {
 
   void prepare(const Team& team) const {
     const Kernels<T>& k = *plan.kernels;
-    const Team::Range h = team.share(blocks(plan.hidden_size));
-    k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
-                   columns_h);
+    if (!single_row()) {
+      const Team::Range h = team.share(blocks(plan.hidden_size));
+      k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
+                     columns_h);
+    }
     if (args.d_x.data != nullptr) {
       const Team::Range x =
           team.share(narrow() ? plan.panels : blocks(plan.input_size));
@@ -163,17 +176,27 @@ struct BackwardLoop {
   }
 
   // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part.
-  void state_gradient(Index chunk_row, const Part& part, const Team& team) const {
+  void state_gradient(Index step, Index chunk_row, const Part& part,
+                      const Team& team) const {
     const Index rows = part.rows.end - part.rows.begin;
+    const bool accumulate = plan.cell == CellKind::gru;
     ProductArgs<T> a = product_args(plan.map_h, chunk_row, rows);
+    if (single_row()) {
+      const Team::Range cols = team.share(plan.hidden_size, plan.width);
+      plan.kernels->row_product({&plan.map_h, cols.begin, cols.end, plan.hidden_size, a.a,
+                                 a.a_panel_stride, plan.panels, args.params.weight_hh,
+                                 d_h, accumulate});
+      return;
+    }
     const Team::Range range = team.share(blocks(plan.hidden_size));
     a.block_begin = range.begin;
     a.block_end = range.end;
+    a.descending = step % 2 != 0;
     a.cols = plan.hidden_size;
     a.b = columns_h;
     a.c = d_h + part.rows.begin * plan.padded_units;
     a.c_stride = plan.padded_units;
-    a.accumulate = plan.cell == CellKind::gru;
+    a.accumulate = accumulate;
     plan.kernels->product(a);
   }
 
@@ -327,7 +350,7 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
           &map, size, arena.take<T>(checked_product(loop.chunk_rows(), padded(size))),
           arena.take<T>(checked_product(kept_panels * plan.width * slots_of(map), size))};
     };
-    const Index h_lines = lanes * slots_of(plan.map_h);
+    const Index h_lines = loop.single_row() ? 0 : lanes * slots_of(plan.map_h);
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
     loop.columns_h =
         arena.take<T>(checked_product(h_lines, block_cols(plan.hidden_size)));

@@ -69,6 +69,7 @@ struct ForwardLoop {
     gate.rows = part.rows.end - row;
     gate.panel_begin = part.panels.begin;
     gate.panel_end = part.panels.end;
+    gate.descending = step % 2 != 0;
     if (projected.data != nullptr) {
       gate.init = projected_at(step);
       gate.init_panel_stride = projected.panel_stride;

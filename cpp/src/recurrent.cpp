@@ -21,43 +21,13 @@ void check_positive(const char* name, Index value) {
   }
 }
 
-// A checksum of all parameters, one multiply per eight bytes in eight independent lanes:
-// enough to notice any change between forward and backward at memory speed.
-class Checksum {
- public:
-  void add(const void* data, std::size_t bytes) {
-    const char* p = static_cast<const char*>(data);
-    std::size_t i = 0;
-    for (; i + sizeof(lanes_) <= bytes; i += sizeof(lanes_)) {
-      std::uint64_t words[kLanes];
-      std::memcpy(words, p + i, sizeof(words));
-      for (int lane = 0; lane < kLanes; ++lane) {
-        lanes_[lane] = (lanes_[lane] ^ words[lane]) * kPrime;
-        lanes_[lane] ^= lanes_[lane] >> 29;
-      }
-    }
-    for (; i < bytes; ++i) {
-      lanes_[0] = (lanes_[0] ^ static_cast<unsigned char>(p[i])) * kPrime;
-    }
-  }
-  std::uint64_t value() const {
-    std::uint64_t sum = 0;
-    for (const std::uint64_t lane : lanes_) sum = mix_bits(sum ^ lane);
-    return sum;
-  }
-
- private:
-  static constexpr int kLanes = 8;
-  static constexpr std::uint64_t kPrime = 0x9e3779b185ebca87u;
-  std::uint64_t lanes_[kLanes] = {1, 2, 3, 4, 5, 6, 7, 8};
-};
-
 template <class T>
 std::uint64_t parameter_checksum(const RecurrentConfig& config,
                                  const LayerArrays<const T>* params) {
-  Checksum sum;
+  std::uint64_t sums[kChecksumLanes] = {};
   const auto add = [&](const T* data, Index count) {
-    if (data != nullptr) sum.add(data, static_cast<std::size_t>(count) * sizeof(T));
+    if (data == nullptr) return;
+    kernels<T>().checksum(data, static_cast<std::size_t>(count) * sizeof(T), sums);
   };
   const Index rows = config.gate_rows();
   for (Index i = 0; i < config.num_layers * config.directions(); ++i) {
@@ -69,7 +39,9 @@ std::uint64_t parameter_checksum(const RecurrentConfig& config,
     add(params[i].bias, rows);
     add(params[i].bias_hn, config.hidden_size);
   }
-  return sum.value();
+  std::uint64_t sum = 0;
+  for (const std::uint64_t lane : sums) sum = mix_bits(sum ^ lane);
+  return sum;
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 // includes its vec_*.hpp, then this, and exports one function that returns the table.
 #pragma once
 
+#include "checksum.hpp"
 #include "gemm.hpp"
 #include "gru.hpp"
 #include "lstm.hpp"
@@ -45,8 +46,10 @@ const Kernels<T>& kernel_table() {
       rnn_backward<V>,
       product<V, Isa>,
       narrow_product<V>,
+      row_product<V>,
       outer<V, Isa>,
       column_sum<V>,
+      checksum,
       activate_array<V>,
   };
   return table;

@@ -2,6 +2,7 @@
 // Every sum has one accumulator and a fixed order, so no tiling changes a bit.
 #pragma once
 
+#include "lanes.hpp"
 #include "table.hpp"
 
 namespace fastlstm {
@@ -101,7 +102,8 @@ struct GateTile : RowTile<GateTile<Slots, V, T>> {
 
 template <class Slots, class V, class Isa, class T = typename V::Value>
 void gate_product(const GateArgs<T>& g) {
-  for (Index p = g.panel_begin; p < g.panel_end; ++p) {
+  for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
+    const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
     for_row_tiles<Isa::kTileRows>(g.rows, GateTile<Slots, V, T>(g, p));
   }
 }
@@ -155,7 +157,8 @@ struct ProductTile : RowTile<ProductTile<V, kVecs, T>> {
 template <class V, class Isa, class T = typename V::Value>
 void product(const ProductArgs<T>& g) {
   constexpr int kWidth = V::kWidth;
-  for (Index b = g.block_begin; b < g.block_end; ++b) {
+  for (Index i = 0; i < g.block_end - g.block_begin; ++i) {
+    const Index b = g.descending ? g.block_end - 1 - i : g.block_begin + i;
     const Index left = g.cols - b * kSlots * kWidth;
     switch (left >= kSlots * kWidth ? 4 : (left + kWidth - 1) / kWidth) {
       case 1:
@@ -191,6 +194,54 @@ void narrow_product(const ProductArgs<T>& g) {
       const T sum = reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]));
       *c = g.accumulate ? *c + sum : sum;
     }
+  }
+}
+
+// kVecs vectors of columns from first_col on, the last of which has `lanes` real lanes.
+template <class V, int kVecs, class T>
+inline void row_product_block(const RowProductArgs<T>& g, Index first_col, int lanes) {
+  constexpr int kWidth = V::kWidth;
+  constexpr int kLast = kVecs - 1;
+  T* c = g.c + first_col;
+  V sums[kVecs];
+#pragma GCC unroll 8
+  for (int v = 0; v < kVecs; ++v) {
+    sums[v] = !g.accumulate ? V::zero()
+              : v < kLast   ? V::load(c + v * kWidth)
+                            : load_lanes<V>(c + v * kWidth, lanes);
+  }
+  for (Index p = 0; p < g.panels; ++p) {
+    const T* a = g.a + p * g.a_panel_stride;
+    for (int s = g.map->slot_begin; s < g.map->slot_end; ++s, a += kWidth) {
+      const Index unit = p * g.map->panel_units + g.map->slot_unit[s];
+      const int count = panel_lanes<V>(g.map->units, unit);
+      const T* w = g.w + (g.map->slot_row[s] + unit) * g.cols + first_col;
+      for (int j = 0; j < count; ++j, w += g.cols) {
+        const V left = V::set1(a[j]);
+#pragma GCC unroll 8
+        for (int v = 0; v < kLast; ++v) {
+          sums[v] = fma(left, V::load(w + v * kWidth), sums[v]);
+        }
+        sums[kLast] = fma(left, load_lanes<V>(w + kLast * kWidth, lanes), sums[kLast]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kLast; ++v) sums[v].store(c + v * kWidth);
+  store_lanes(sums[kLast], c + kLast * kWidth, lanes);
+}
+
+template <class V, class T = typename V::Value>
+void row_product(const RowProductArgs<T>& g) {
+  constexpr int kWidth = V::kWidth;
+  // Eight sums cover the latency of FMA and read whole stretches of each row.
+  constexpr int kVecs = 8;
+  Index col = g.col_begin;
+  for (; col + kVecs * kWidth <= g.col_end; col += kVecs * kWidth) {
+    row_product_block<V, kVecs>(g, col, kWidth);
+  }
+  for (; col < g.col_end; col += kWidth) {
+    row_product_block<V, 1>(g, col, panel_lanes<V>(g.col_end, col));
   }
 }
 

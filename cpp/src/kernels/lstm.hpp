@@ -62,8 +62,10 @@ struct LstmTile : RowTile<LstmTile<V, T>> {
 
 template <class V, class Isa, class T = typename V::Value>
 void lstm_step(const LstmStepArgs<T>& s) {
-  for (Index p = s.gate.panel_begin; p < s.gate.panel_end; ++p) {
-    for_row_tiles<Isa::kTileRows>(s.gate.rows, LstmTile<V, T>(s, p));
+  const GateArgs<T>& g = s.gate;
+  for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
+    const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
+    for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, T>(s, p));
   }
 }
 

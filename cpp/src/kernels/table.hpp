@@ -9,6 +9,7 @@
 // Panels are padded with zeros up to whole vectors; P = number of panels.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace fastlstm {
@@ -16,6 +17,7 @@ namespace fastlstm {
 using Index = std::int64_t;
 
 constexpr int kSlots = 4;
+constexpr int kChecksumLanes = 32;  // 64-bit words: four AVX-512 registers in flight
 
 // How panels map to the rows of a weight matrix: the row of (panel p, slot s, lane j) is
 // slot_row[s] + unit, unit = p * panel_units + slot_unit[s] + j, while unit < units.
@@ -35,6 +37,8 @@ template <class T>
 struct GateArgs {
   Index rows;                     // batch rows
   Index panel_begin, panel_end;   // panels of this call
+  bool descending;                // last panel first: finds the weights of the step
+                                  // before in cache
   const T* x;                     // (rows, x_size), row stride x_stride
   Index x_stride, x_size;         // x null: no such term
   const T* h;                     // (rows, h_size), row stride h_stride
@@ -111,6 +115,7 @@ template <class T>
 struct ProductArgs {
   Index rows;
   Index block_begin, block_end;   // column blocks of 4 W of this call
+  bool descending;                // last block first, as in GateArgs
   Index cols;
   const T* a;
   Index a_row_stride, a_panel_stride, panels, panel_size;
@@ -121,7 +126,22 @@ struct ProductArgs {
   bool accumulate;                // start from c instead of init
 };
 
-// The same for few columns, as dot products: b is (panels, cols, panel_size), the layout
+// c (1, cols) = [c +] a w over the rows of w in panel order, w being row-major and not
+// packed: for a batch of one, where packing would cost as much as a few steps. Sums in
+// the order of `product`, to the same bits.
+template <class T>
+struct RowProductArgs {
+  const PanelMap* map;
+  Index col_begin, col_end;       // columns of this call
+  Index cols;
+  const T* a;                     // (P, slots * W) at a_panel_stride
+  Index a_panel_stride, panels;
+  const T* w;                     // (rows, cols)
+  T* c;
+  bool accumulate;
+};
+
+// The same as product for few columns, as dot products: b is (panels, cols, panel_size), the layout
 // of pack_panels, and the sum of an element runs in lanes, four vectors side by side.
 // block_begin, block_end and init are not used.
 
@@ -140,7 +160,6 @@ struct OuterArgs {
   bool accumulate;                // start from d_w instead of zeros
 };
 
-// Optimizer update of one tensor; see optim.hpp for the equations.
 template <class T>
 struct Kernels {
   const char* name;
@@ -174,10 +193,13 @@ struct Kernels {
 
   void (*product)(const ProductArgs<T>&);
   void (*narrow_product)(const ProductArgs<T>&);
+  void (*row_product)(const RowProductArgs<T>&);
   void (*outer)(const OuterArgs<T>&);
   // d_bias (4 W) = [d_bias +] sum over rows of d_gates (rows, 4 W), one panel.
   void (*column_sum)(const T* d_gates, Index rows, bool accumulate, T* d_bias);
 
+  // Stirs data into kChecksumLanes running sums.
+  void (*checksum)(const void* data, std::size_t bytes, std::uint64_t* sums);
   // y[i] = activation(x[i]) over n values; for tests and heads.
   void (*activate)(int code, const T* x, Index n, T* y);
 };
