@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastlstm.nn import GRU, LSTM, RNN
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.linear import Linear
 from fastlstm.nn.module import Module
-from fastlstm.nn import GRU, LSTM, RNN
 from fastlstm.training.buffers import Buffers
 
 Array = npt.NDArray[Any]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from fastlstm.losses import MAE, MSE, CrossEntropy, Huber
+from fastlstm.nn import GRU, LSTM, RNN
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.linear import Linear
 from fastlstm.nn.module import Module
-from fastlstm.nn import GRU, LSTM, RNN
 from fastlstm.serialization import ModelFileError, read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
