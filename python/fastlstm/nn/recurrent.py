@@ -14,6 +14,9 @@ from fastlstm._checks import check_dtype, check_real, check_size
 from fastlstm.nn.init import gate_weights
 from fastlstm.nn.module import Array, Module, Seed
 
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "linear")
+"""What an LSTM's cell and output activations may be."""
+
 _layers: weakref.WeakSet[Recurrent] = weakref.WeakSet()
 
 

@@ -50,6 +50,11 @@ class SequenceModel:
     embedding : Embedding, optional
         Stands in front: x then holds integers (N, T).
 
+    Attributes
+    ----------
+    training_summary : dict of str to float
+        Epochs and last values of the latest `fit`; saved with the model.
+
     Raises
     ------
     ValueError
@@ -86,6 +91,7 @@ class SequenceModel:
         _check_fit(recurrent, head, embedding)
         self._network = Network(recurrent, head, embedding, bool(return_sequences))
         self._inputs = Inputs(self._network, task)
+        self.training_summary: dict[str, float] = {}
 
     @property
     def recurrent(self) -> Recurrent:
@@ -197,7 +203,12 @@ class SequenceModel:
             progress,
             callbacks,
         )
-        return trainer.run(data, validation)
+        history = trainer.run(data, validation)
+        last = {name: values[-1] for name, values in history.history.items()}
+        seconds = sum(history.history["seconds"])
+        epochs_run = float(len(history.history["seconds"]))
+        self.training_summary = {"epochs": epochs_run} | last | {"seconds": seconds}
+        return history
 
     def evaluate(
         self,

@@ -56,6 +56,7 @@ def save(model: SequenceModel, path: str | os.PathLike[str]) -> None:
         "format": _FORMAT,
         "format_version": _VERSION,
         "config": json.dumps(config),
+        "training": json.dumps(model.training_summary),
     }
     write_safetensors(path, tensors, metadata)
 
@@ -130,6 +131,7 @@ def _rebuilt(
         embedding=embedding,
     )
     _fill(model, tensors)
+    model.training_summary = _read_summary(metadata)
     return model
 
 
@@ -149,6 +151,15 @@ def _read_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(config["return_sequences"], bool):
         raise ValueError("return_sequences must be true or false")
     return config
+
+
+def _read_summary(metadata: Mapping[str, str]) -> dict[str, float]:
+    summary = json.loads(metadata.get("training", "{}"))
+    if not isinstance(summary, dict) or not all(
+        isinstance(value, int | float) for value in summary.values()
+    ):
+        raise ValueError("training must be an object of numbers")
+    return {name: float(value) for name, value in summary.items()}
 
 
 def _described_class(

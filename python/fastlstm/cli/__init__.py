@@ -1,0 +1,1 @@
+"""The command line: ``fastlstm demo | mnist | sine | info | bench``."""
