@@ -1,8 +1,9 @@
 """Fit the polynomial behind the kernels' exp, sigmoid and tanh.
 
-expm1(r) = r + r^2 q(r) on |r| <= ln(2)/2. Prints the coefficients of q, lowest first, for
-float32 and float64, with the largest error of r + r^2 q(r) relative to expm1(r). Used to
-fill cpp/src/kernels/math.hpp; needs mpmath. Run: python tests/reference/fit_expm1.py
+expm1(r) = r + r^2 q(r) on |r| <= ln(2)/2. Prints the coefficients of q, lowest first,
+for float32 and float64, with the largest error of r + r^2 q(r) relative to expm1(r).
+Used to fill cpp/src/kernels/math.hpp; needs mpmath. Run:
+python tests/reference/fit_expm1.py
 """
 
 import mpmath as mp
