@@ -1,6 +1,6 @@
-// Inter-layer dropout from a counter-based generator: whether a value is kept depends on
-// (seed, layer, t, n, unit) alone, so backward draws the same mask again and no split of
-// the work can change it. Used by recurrent.cpp.
+// Inter-layer dropout from a counter-based generator: whether a value is kept depends
+// on (seed, layer, t, n, unit) alone, so backward draws the same mask again and no
+// split of the work can change it. Used by recurrent.cpp.
 #pragma once
 
 #include <cstdint>
@@ -21,17 +21,20 @@ inline std::uint64_t mix_bits(std::uint64_t z) {
 // out = kept ? in / (1 - p) : 0 over (T, N, units); in may be out.
 template <class T>
 void apply_dropout(double p, std::uint64_t seed, Index layer, Index seq_len,
-                   Index batch_size, Index units, const T* in, T* out, const Team& team) {
+                   Index batch_size, Index units, const T* in, T* out,
+                   const Team& team) {
   const auto threshold = static_cast<std::uint64_t>(p * 4294967296.0);
   const T scale = static_cast<T>(p < 1.0 ? 1.0 / (1.0 - p) : 0.0);
-  const std::uint64_t layer_key = mix_bits(seed ^ mix_bits(static_cast<std::uint64_t>(layer)));
+  const std::uint64_t layer_key =
+      mix_bits(seed ^ mix_bits(static_cast<std::uint64_t>(layer)));
   const Team::Range rows = team.share(seq_len * batch_size);
   for (Index row = rows.begin; row < rows.end; ++row) {
     const std::uint64_t key = mix_bits(layer_key ^ static_cast<std::uint64_t>(row));
     const T* from = in + row * units;
     T* to = out + row * units;
     for (Index u = 0; u < units; ++u) {
-      const bool keep = (mix_bits(key + static_cast<std::uint64_t>(u)) >> 32) >= threshold;
+      const bool keep =
+          (mix_bits(key + static_cast<std::uint64_t>(u)) >> 32) >= threshold;
       to[u] = keep ? from[u] * scale : T(0);
     }
   }

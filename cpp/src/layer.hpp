@@ -13,9 +13,9 @@ struct LayerForward {
   SequenceView<T> output;   // (T, N, H): this direction's columns
   const T* h0;              // (N, H) or null
   const T* c0;
-  T* h_n;                   // (N, H)
+  T* h_n;  // (N, H)
   T* c_n;
-  T* records;               // (T, P, N, record) or null: inference
+  T* records;  // (T, P, N, record) or null: inference
 };
 
 template <class T>
@@ -27,12 +27,12 @@ struct LayerBackward {
   SequenceView<const T> d_output;  // data may be null
   const T* h0;
   const T* c0;
-  const T* d_h_n;                  // (N, H) or null
+  const T* d_h_n;  // (N, H) or null
   const T* d_c_n;
   const T* records;
-  SequenceView<T> d_x;             // data may be null
-  bool accumulate_d_x;             // the other direction has written d_x before
-  T* d_h0;                         // (N, H) or null
+  SequenceView<T> d_x;  // data may be null
+  bool accumulate_d_x;  // the other direction has written d_x before
+  T* d_h0;              // (N, H) or null
   T* d_c0;
 };
 

@@ -29,9 +29,9 @@ constexpr Index kUnpackedSteps = 4;
 template <class T>
 struct OuterSide {
   const PanelMap* map;
-  Index size;    // columns: I or H
-  T* operand;    // (groups, chunk rows, tile)
-  T* d_weight;   // (P, size, slots * W); with one chunk a panel for each thread
+  Index size;   // columns: I or H
+  T* operand;   // (groups, chunk rows, tile)
+  T* d_weight;  // (P, size, slots * W); with one chunk a panel for each thread
 };
 
 template <class T>
@@ -39,14 +39,14 @@ struct BackwardLoop {
   const LayerPlan<T>& plan;
   const LayerBackward<T>& args;
   Index chunk_steps;
-  T* columns_x;      // W_ih for d_x: in column blocks, or in panels if narrow
-  T* columns_h;      // W_hh in column blocks, for d_h; not for a batch of one
-  T* d_gates;        // (P, chunk rows, 4 W)
-  T* d_h;            // (N, padded units)
-  T* d_c;            // LSTM: (P, N, W)
-  T* c_first;        // LSTM: (P, N, W)
-  T* d_bias;         // (P, 4 W)
-  T* zeros;          // (padded units)
+  T* columns_x;  // W_ih for d_x: in column blocks, or in panels if narrow
+  T* columns_h;  // W_hh in column blocks, for d_h; not for a batch of one
+  T* d_gates;    // (P, chunk rows, 4 W)
+  T* d_h;        // (N, padded units)
+  T* d_c;        // LSTM: (P, N, W)
+  T* c_first;    // LSTM: (P, N, W)
+  T* d_bias;     // (P, 4 W)
+  T* zeros;      // (padded units)
   OuterSide<T> side_x, side_h;
 
   Index blocks(Index cols) const {
@@ -77,8 +77,8 @@ struct BackwardLoop {
         }
         if (!split.by_rows) team.barrier();
       }
-      pack_operands(begin, end, split.by_rows ? part.rows
-                                              : team.share(plan.batch_size));
+      pack_operands(begin, end,
+                    split.by_rows ? part.rows : team.share(plan.batch_size));
       team.barrier();
       if (args.d_x.data != nullptr) input_gradient(begin, end, team);
       weight_gradient(begin, end, team);
@@ -91,8 +91,8 @@ struct BackwardLoop {
     const Kernels<T>& k = *plan.kernels;
     if (!single_row()) {
       const Team::Range h = team.share(blocks(plan.hidden_size));
-      k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
-                     columns_h);
+      k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
+                     h.end, columns_h);
     }
     if (args.d_x.data != nullptr) {
       const Team::Range x =
@@ -183,9 +183,9 @@ struct BackwardLoop {
     ProductArgs<T> a = product_args(plan.map_h, chunk_row, rows);
     if (single_row()) {
       const Team::Range cols = team.share(plan.hidden_size, plan.width);
-      plan.kernels->row_product({&plan.map_h, cols.begin, cols.end, plan.hidden_size, a.a,
-                                 a.a_panel_stride, plan.panels, args.params.weight_hh,
-                                 d_h, accumulate});
+      plan.kernels->row_product({&plan.map_h, cols.begin, cols.end, plan.hidden_size,
+                                 a.a, a.a_panel_stride, plan.panels,
+                                 args.params.weight_hh, d_h, accumulate});
       return;
     }
     const Team::Range range = team.share(blocks(plan.hidden_size));
@@ -275,8 +275,8 @@ struct BackwardLoop {
 
   void add_gradients(Index panel, Index kept) const {
     const auto add = [&](const OuterSide<T>& side, T* grad) {
-      plan.kernels->unpack_add(*side.map, panel, side.d_weight + kept * panel_size(side),
-                               side.size, grad);
+      plan.kernels->unpack_add(
+          *side.map, panel, side.d_weight + kept * panel_size(side), side.size, grad);
     };
     add(side_x, args.grads.weight_ih);
     add(side_h, args.grads.weight_hh);
@@ -348,13 +348,15 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
     const auto take_side = [&](const PanelMap& map, Index size) {
       return OuterSide<T>{
           &map, size, arena.take<T>(checked_product(loop.chunk_rows(), padded(size))),
-          arena.take<T>(checked_product(kept_panels * plan.width * slots_of(map), size))};
+          arena.take<T>(
+              checked_product(kept_panels * plan.width * slots_of(map), size))};
     };
     const Index h_lines = loop.single_row() ? 0 : lanes * slots_of(plan.map_h);
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
     loop.columns_h =
         arena.take<T>(checked_product(h_lines, block_cols(plan.hidden_size)));
-    loop.columns_x = arena.take<T>(checked_product(x_lines, block_cols(plan.input_size)));
+    loop.columns_x =
+        arena.take<T>(checked_product(x_lines, block_cols(plan.input_size)));
     loop.d_gates = arena.take<T>(checked_product(loop.chunk_rows(), lanes * kSlots));
     loop.d_h = arena.take<T>(checked_product(rows, plan.padded_units));
     loop.d_c = arena.take<T>(plan.lstm() ? rows * lanes : 0);
@@ -373,8 +375,8 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
   loop.end_state();
 }
 
-template void layer_backward<float>(const LayerPlan<float>&, const LayerBackward<float>&,
-                                    BufferPool&);
+template void layer_backward<float>(const LayerPlan<float>&,
+                                    const LayerBackward<float>&, BufferPool&);
 template void layer_backward<double>(const LayerPlan<double>&,
                                      const LayerBackward<double>&, BufferPool&);
 

@@ -22,7 +22,7 @@ struct ForwardLoop {
   StepView<T> c_first;  // LSTM: the initial c, (P, N, W)
   StepView<T> projected;  // bias + x W_ih^T of the latest steps; null: not projected
   Index projected_steps;
-  const T* zeros;       // (padded units)
+  const T* zeros;  // (padded units)
 
   void run(const Split& split, const Team& team) const {
     pack_weights(plan, args.params, team, packed);
@@ -59,9 +59,7 @@ struct ForwardLoop {
                                 : plan.kernels->gates_lstm)(gate);
   }
 
-  T* projected_at(Index step) const {
-    return projected.at(step % projected_steps, 0);
-  }
+  T* projected_at(Index step) const { return projected.at(step % projected_steps, 0); }
 
   GateArgs<T> gate_args(Index step, const Part& part) const {
     const Index row = part.rows.begin;
@@ -74,7 +72,8 @@ struct ForwardLoop {
       gate.init = projected_at(step);
       gate.init_panel_stride = projected.panel_stride;
     } else {
-      gate.x = args.x.data + plan.time_of(step) * args.x.stride_t + row * args.x.stride_n;
+      gate.x =
+          args.x.data + plan.time_of(step) * args.x.stride_t + row * args.x.stride_n;
       gate.x_stride = args.x.stride_n;
       gate.x_size = plan.input_size;
       gate.init = packed.bias;
@@ -158,14 +157,15 @@ struct ForwardLoop {
     const Index last = plan.seq_len - 1;
     const Index units = plan.hidden_size;
     for (Index n = 0; n < plan.batch_size; ++n) {
-      const T* h = plan.seq_len > 0 ? h_out(last, n)
+      const T* h = plan.seq_len > 0     ? h_out(last, n)
                    : args.h0 != nullptr ? args.h0 + n * units
                                         : zeros;
       std::copy_n(h, units, args.h_n + n * units);
     }
     if (plan.lstm()) {
       const StepView<T>& from = plan.seq_len > 0 ? c : c_first;
-      unpack_state(plan, from.at(last, 0), from.row_stride, from.panel_stride, args.c_n);
+      unpack_state(plan, from.at(last, 0), from.row_stride, from.panel_stride,
+                   args.c_n);
     }
   }
 };
@@ -205,20 +205,18 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
   const StepView<T> in_place = {state, 0, plan.width, plan.batch_size * plan.width};
   const StepView<T> scratch = {plan.fused() ? nullptr : gates, 0, line,
                                plan.batch_size * line};
-  const StepView<T> projected =
-      !projects ? StepView<T>{}
-      : keep    ? record_view(plan, args.records, 0)
-                : StepView<T>{sums, plan.panels * line, 0, line};
-  const ForwardLoop<T> loop = {
-      plan,
-      args,
-      packed,
-      keep ? record_view(plan, args.records, 0) : scratch,
-      keep ? record_view(plan, args.records, line) : in_place,
-      in_place,
-      projected,
-      projected_steps,
-      zeros};
+  const StepView<T> projected = !projects ? StepView<T>{}
+                                : keep    ? record_view(plan, args.records, 0)
+                                       : StepView<T>{sums, plan.panels * line, 0, line};
+  const ForwardLoop<T> loop = {plan,
+                               args,
+                               packed,
+                               keep ? record_view(plan, args.records, 0) : scratch,
+                               keep ? record_view(plan, args.records, line) : in_place,
+                               in_place,
+                               projected,
+                               projected_steps,
+                               zeros};
   const Split split = choose_split(plan);
   auto body = [&](const Team& team) { loop.run(split, team); };
   parallel(split.threads, body);
@@ -227,7 +225,7 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
 
 template void layer_forward<float>(const LayerPlan<float>&, const LayerForward<float>&,
                                    BufferPool&);
-template void layer_forward<double>(const LayerPlan<double>&, const LayerForward<double>&,
-                                    BufferPool&);
+template void layer_forward<double>(const LayerPlan<double>&,
+                                    const LayerForward<double>&, BufferPool&);
 
 }  // namespace fastlstm

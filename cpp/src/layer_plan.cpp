@@ -69,7 +69,8 @@ Split choose_split(const LayerPlan<T>& plan) {
   const auto step = static_cast<double>(plan.batch_size * slots) *
                     static_cast<double>(plan.padded_units) *
                     static_cast<double>(plan.input_size + plan.hidden_size);
-  if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork) return {1, true};
+  if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork)
+    return {1, true};
   const Index row_threads = plan.batch_size / kMinRowsPerThread;
   if (row_threads >= threads || step < kMinStepWork) {
     return {static_cast<int>(std::max<Index>(1, std::min<Index>(threads, row_threads))),
@@ -115,9 +116,10 @@ void unpack_state(const LayerPlan<T>& plan, const T* packed, Index row_stride,
 template <class T>
 PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena) {
   const Index panel = plan.panels * plan.width;
-  return {arena.take<T>(checked_product(panel * slots_of(plan.map_x), plan.input_size)),
-          arena.take<T>(checked_product(panel * slots_of(plan.map_h), plan.hidden_size)),
-          arena.take<T>(panel * kSlots)};
+  return {
+      arena.take<T>(checked_product(panel * slots_of(plan.map_x), plan.input_size)),
+      arena.take<T>(checked_product(panel * slots_of(plan.map_h), plan.hidden_size)),
+      arena.take<T>(panel * kSlots)};
 }
 
 template <class T>
@@ -127,8 +129,8 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
   const Team::Range panels = team.share(plan.panels);
   k.pack_panels(plan.map_x, params.weight_ih, plan.input_size, panels.begin, panels.end,
                 packed.x);
-  k.pack_panels(plan.map_h, params.weight_hh, plan.hidden_size, panels.begin, panels.end,
-                packed.h);
+  k.pack_panels(plan.map_h, params.weight_hh, plan.hidden_size, panels.begin,
+                panels.end, packed.h);
   if (team.rank() == 0) {
     std::fill_n(packed.bias, plan.panels * kSlots * plan.width, T(0));
     if (params.bias != nullptr) k.pack_bias(plan.map_x, params.bias, packed.bias);
@@ -144,19 +146,23 @@ template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool, 
 template Split choose_split<float>(const LayerPlan<float>&);
 template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&);
 template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
-template void unpack_state<float>(const LayerPlan<float>&, const float*, Index, Index, float*);
+template void unpack_state<float>(const LayerPlan<float>&, const float*, Index, Index,
+                                  float*);
 template PackedWeights<float> take_weights<float>(const LayerPlan<float>&, Arena&);
-template void pack_weights<float>(const LayerPlan<float>&, const LayerArrays<const float>&,
-                                const Team&, const PackedWeights<float>&);
+template void pack_weights<float>(const LayerPlan<float>&,
+                                  const LayerArrays<const float>&, const Team&,
+                                  const PackedWeights<float>&);
 
 template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool, Index,
                                              Index);
 template Split choose_split<double>(const LayerPlan<double>&);
 template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&);
 template void pack_state<double>(const LayerPlan<double>&, const double*, double*);
-template void unpack_state<double>(const LayerPlan<double>&, const double*, Index, Index, double*);
+template void unpack_state<double>(const LayerPlan<double>&, const double*, Index,
+                                   Index, double*);
 template PackedWeights<double> take_weights<double>(const LayerPlan<double>&, Arena&);
-template void pack_weights<double>(const LayerPlan<double>&, const LayerArrays<const double>&,
-                                const Team&, const PackedWeights<double>&);
+template void pack_weights<double>(const LayerPlan<double>&,
+                                   const LayerArrays<const double>&, const Team&,
+                                   const PackedWeights<double>&);
 
 }  // namespace fastlstm

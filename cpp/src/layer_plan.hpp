@@ -42,9 +42,9 @@ template <class T>
 LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
                        Index seq_len, Index batch_size);
 
-// How threads share a layer. By rows: each thread runs its batch rows through time on its
-// own. By panels: all threads work on each step, with a barrier between steps. Neither
-// changes the order of any sum.
+// How threads share a layer. By rows: each thread runs its batch rows through time on
+// its own. By panels: all threads work on each step, with a barrier between steps.
+// Neither changes the order of any sum.
 struct Split {
   int threads;
   bool by_rows;

@@ -49,8 +49,8 @@ void forward_rows(const LinearShape& shape, const T* x, const T* weight, const T
 
 // sum[k] += a[0] row0[k] + ... + a[3] row3[k], rows `stride` apart
 template <class T>
-void add_four_rows(Index n, const T* a, Index a_stride, const T* rows,
-                   Index stride, T* sum) noexcept {
+void add_four_rows(Index n, const T* a, Index a_stride, const T* rows, Index stride,
+                   T* sum) noexcept {
   const T a0 = a[0], a1 = a[a_stride], a2 = a[2 * a_stride], a3 = a[3 * a_stride];
   for (Index k = 0; k < n; ++k) {
     sum[k] = (((sum[k] + a0 * rows[k]) + a1 * rows[stride + k]) +
@@ -61,8 +61,8 @@ void add_four_rows(Index n, const T* a, Index a_stride, const T* rows,
 
 // sum[k] += sum_j a[j] rows[j][k], j ascending: one order whatever the unrolling
 template <class T>
-void add_rows(Index count, Index n, const T* a,
-              Index a_stride, const T* rows, T* sum) noexcept {
+void add_rows(Index count, Index n, const T* a, Index a_stride, const T* rows,
+              T* sum) noexcept {
   Index j = 0;
   for (; j + 4 <= count; j += 4) {
     add_four_rows(n, a + j * a_stride, a_stride, rows + j * n, n, sum);
@@ -120,12 +120,12 @@ void scatter_add(Index count, Index columns, const std::int64_t* indices,
   }
 }
 
-#define FASTLSTM_LINEAR(T)                                                            \
-  template void linear_forward<T>(const LinearShape&, const T*, const T*, const T*,   \
-                                  T*) noexcept;                                       \
-  template void linear_backward<T>(const LinearShape&, const T*, const T*, const T*,  \
-                                   T*, T*, T*) noexcept;                              \
-  template void scatter_add<T>(Index, Index, const std::int64_t*, const T*,           \
+#define FASTLSTM_LINEAR(T)                                                           \
+  template void linear_forward<T>(const LinearShape&, const T*, const T*, const T*,  \
+                                  T*) noexcept;                                      \
+  template void linear_backward<T>(const LinearShape&, const T*, const T*, const T*, \
+                                   T*, T*, T*) noexcept;                             \
+  template void scatter_add<T>(Index, Index, const std::int64_t*, const T*,          \
                                T*) noexcept;
 FASTLSTM_LINEAR(float)
 FASTLSTM_LINEAR(double)

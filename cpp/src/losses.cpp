@@ -117,7 +117,7 @@ void softmax(const LossShape& shape, const T* logits, T* out) noexcept {
 }
 
 Index find_bad_label(const LossShape& shape, const std::int64_t* labels,
-                              const std::uint8_t* mask) noexcept {
+                     const std::uint8_t* mask) noexcept {
   for (Index row = 0; row < shape.rows; ++row) {
     if (mask != nullptr && mask[row] == 0) continue;
     if (labels[row] < 0 || labels[row] >= shape.columns) return row;
@@ -161,15 +161,16 @@ double regression_loss(const LossShape& shape, ErrorPenalty penalty, double delt
     case ErrorPenalty::huber:
       return mean_penalty(shape, Huber<T>{static_cast<T>(delta)}, prediction, target,
                           which, d_prediction);
-    case ErrorPenalty::squared: break;
+    case ErrorPenalty::squared:
+      break;
   }
   return mean_penalty(shape, Squared<T>{}, prediction, target, which, d_prediction);
 }
 
-#define FASTLSTM_LOSSES(T)                                                            \
-  template void softmax<T>(const LossShape&, const T*, T*) noexcept;                  \
-  template double cross_entropy<T>(const LossShape&, const T*, const std::int64_t*,   \
-                                   const LossRows<T>&, T*) noexcept;                  \
+#define FASTLSTM_LOSSES(T)                                                             \
+  template void softmax<T>(const LossShape&, const T*, T*) noexcept;                   \
+  template double cross_entropy<T>(const LossShape&, const T*, const std::int64_t*,    \
+                                   const LossRows<T>&, T*) noexcept;                   \
   template double regression_loss<T>(const LossShape&, ErrorPenalty, double, const T*, \
                                      const T*, const LossRows<T>&, T*) noexcept;
 FASTLSTM_LOSSES(float)

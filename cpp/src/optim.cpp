@@ -65,8 +65,8 @@ void sgd_update(Index n, const SgdStep& step, const T* grad, T* param,
 // param = (decoupled ? 1 - lr weight_decay : 1) param
 //         - lr / (1 - beta1^step) mean / (sqrt(square / (1 - beta2^step)) + eps)
 template <class T>
-void adam_update(Index n, const AdamStep& step, const T* grad, T* param,
-                 T* mean, T* square) noexcept {
+void adam_update(Index n, const AdamStep& step, const T* grad, T* param, T* mean,
+                 T* square) noexcept {
   const double correction1 = 1.0 - std::pow(step.beta1, step.step);
   const double correction2 = 1.0 - std::pow(step.beta2, step.step);
   const T rate = static_cast<T>(step.lr / correction1);
@@ -76,8 +76,8 @@ void adam_update(Index n, const AdamStep& step, const T* grad, T* param,
   const T keep2 = static_cast<T>(1.0 - step.beta2);
   const T eps = static_cast<T>(step.eps);
   const T decay = static_cast<T>(step.decoupled ? 0.0 : step.weight_decay);
-  const T shrink = static_cast<T>(step.decoupled ? 1.0 - step.lr * step.weight_decay
-                                                 : 1.0);
+  const T shrink =
+      static_cast<T>(step.decoupled ? 1.0 - step.lr * step.weight_decay : 1.0);
   const T scale = static_cast<T>(step.grad_scale);
   for (Index i = 0; i < n; ++i) {
     const T g = scale * grad[i] + decay * param[i];
@@ -119,13 +119,11 @@ double sum_of_squares(Index n, const T* grad) noexcept {
   return sum;
 }
 
-#define FASTLSTM_OPTIM(T)                                                             \
-  template void sgd_update<T>(Index, const SgdStep&, const T*, T*,           \
-                              T*) noexcept;                                           \
-  template void adam_update<T>(Index, const AdamStep&, const T*, T*, T*,     \
-                               T*) noexcept;                                          \
-  template void rmsprop_update<T>(Index, const RmspropStep&, const T*, T*,   \
-                                  T*, T*) noexcept;                                   \
+#define FASTLSTM_OPTIM(T)                                                              \
+  template void sgd_update<T>(Index, const SgdStep&, const T*, T*, T*) noexcept;       \
+  template void adam_update<T>(Index, const AdamStep&, const T*, T*, T*, T*) noexcept; \
+  template void rmsprop_update<T>(Index, const RmspropStep&, const T*, T*, T*,         \
+                                  T*) noexcept;                                        \
   template double sum_of_squares<T>(Index, const T*) noexcept;
 FASTLSTM_OPTIM(float)
 FASTLSTM_OPTIM(double)

@@ -171,7 +171,8 @@ void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args
 template <class T>
 void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& tape) {
   const RecurrentConfig& config = tape.config;
-  if (tape.used) throw std::logic_error("tape was used by backward before; run forward again");
+  if (tape.used)
+    throw std::logic_error("tape was used by backward before; run forward again");
   if (tape.width != kernels<T>().width) {
     throw std::logic_error("the instruction set changed between forward and backward");
   }
@@ -203,8 +204,9 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
     const SequenceView<const T> output =
         layer + 1 < config.num_layers ? kept(tape.layer_outputs, layer) : tape.output;
     const SequenceView<const T> x =
-        layer == 0 ? tape.x
-                   : kept(dropped ? tape.dropped_outputs : tape.layer_outputs, layer - 1);
+        layer == 0
+            ? tape.x
+            : kept(dropped ? tape.dropped_outputs : tape.layer_outputs, layer - 1);
     for (Index direction = 0; direction < directions; ++direction) {
       const Index i = layer * directions + direction;
       LayerBackward<T> pass{};
@@ -222,9 +224,9 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
       pass.accumulate_d_x = direction > 0;
       pass.d_h0 = offset(args.d_h0, i * state);
       pass.d_c0 = offset(args.d_c0, i * state);
-      layer_backward(make_plan<T>(config, layer, direction == 1, tape.seq_len,
-                                  tape.batch_size),
-                     pass, pool);
+      layer_backward(
+          make_plan<T>(config, layer, direction == 1, tape.seq_len, tape.batch_size),
+          pass, pool);
     }
     if (layer > 0 && dropped) {
       dropout_in_parallel(tape, layer - 1, static_cast<const T*>(d_x.data), d_x.data);
@@ -233,10 +235,12 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
   }
 }
 
-template void recurrent_forward<float>(const RecurrentConfig&, const ForwardArgs<float>&,
-                                       BufferPool&, Tape<float>*);
-template void recurrent_forward<double>(const RecurrentConfig&, const ForwardArgs<double>&,
-                                        BufferPool&, Tape<double>*);
+template void recurrent_forward<float>(const RecurrentConfig&,
+                                       const ForwardArgs<float>&, BufferPool&,
+                                       Tape<float>*);
+template void recurrent_forward<double>(const RecurrentConfig&,
+                                        const ForwardArgs<double>&, BufferPool&,
+                                        Tape<double>*);
 template void recurrent_backward<float>(const BackwardArgs<float>&, BufferPool&,
                                         Tape<float>&);
 template void recurrent_backward<double>(const BackwardArgs<double>&, BufferPool&,

@@ -88,9 +88,9 @@ T* in_place(py::handle object, const std::string& name, const std::string& symbo
   py::array array = typed_array<T>(object, name);
   check_shape(array, name, symbols, expected);
   if ((array.flags() & py::array::c_style) == 0 || !is_aligned(array)) {
-    throw py::value_error(name + " must be C-contiguous, got strides " +
-                          to_string(Shape(array.strides(),
-                                          array.strides() + array.ndim())));
+    throw py::value_error(
+        name + " must be C-contiguous, got strides " +
+        to_string(Shape(array.strides(), array.strides() + array.ndim())));
   }
   if (writes && !array.writeable()) {
     throw py::value_error(name + " must be writeable, got a read-only array");

@@ -54,9 +54,8 @@ double cross_entropy_rows(const DenseArray<T>& logits, const Labels& labels,
   const Index bad = find_bad_label(shape, labels.data(), which.mask);
   if (bad >= 0) {
     throw py::value_error(
-        "labels[" + std::to_string(bad) + "] is " +
-        std::to_string(labels.data()[bad]) + "; labels must be in 0.." +
-        std::to_string(shape.columns - 1));
+        "labels[" + std::to_string(bad) + "] is " + std::to_string(labels.data()[bad]) +
+        "; labels must be in 0.." + std::to_string(shape.columns - 1));
   }
   T* d_data = optional_mutable_data(d_logits);
   const py::gil_scoped_release unlocked;
@@ -67,8 +66,7 @@ ErrorPenalty penalty_named(const std::string& name) {
   if (name == "squared") return ErrorPenalty::squared;
   if (name == "absolute") return ErrorPenalty::absolute;
   if (name == "huber") return ErrorPenalty::huber;
-  throw py::value_error("penalty must be squared, absolute or huber, got " +
-                              name);
+  throw py::value_error("penalty must be squared, absolute or huber, got " + name);
 }
 
 template <class T>

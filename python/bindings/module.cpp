@@ -1,4 +1,5 @@
-// The extension module fastlstm._core: each register_* adds the bindings of one subject.
+// The extension module fastlstm._core: each register_* adds the bindings of one
+// subject.
 #include <pybind11/pybind11.h>
 
 namespace fastlstm::bindings {

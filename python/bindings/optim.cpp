@@ -15,8 +15,8 @@ std::vector<T*> matched_pointers(const char* name, Arrays<T>& arrays,
                                  const Arrays<T>& params) {
   if (arrays.size() != params.size()) {
     throw py::value_error(std::string(name) + " must hold " +
-                                std::to_string(params.size()) + " arrays, got " +
-                                std::to_string(arrays.size()));
+                          std::to_string(params.size()) + " arrays, got " +
+                          std::to_string(arrays.size()));
   }
   std::vector<T*> pointers;
   for (std::size_t i = 0; i < arrays.size(); ++i) {
@@ -36,8 +36,9 @@ std::vector<T*> optional_pointers(const char* name, std::optional<Arrays<T>>& ar
 }
 
 template <class T>
-void sgd(Arrays<T> params, Arrays<T> grads, std::optional<Arrays<T>> velocity, double lr,
-         double momentum, bool nesterov, double weight_decay, double grad_scale) {
+void sgd(Arrays<T> params, Arrays<T> grads, std::optional<Arrays<T>> velocity,
+         double lr, double momentum, bool nesterov, double weight_decay,
+         double grad_scale) {
   const SgdStep step{lr, momentum, weight_decay, nesterov, grad_scale};
   const auto p = matched_pointers("params", params, params);
   const auto g = matched_pointers("grads", grads, params);
@@ -49,9 +50,9 @@ void sgd(Arrays<T> params, Arrays<T> grads, std::optional<Arrays<T>> velocity, d
 }
 
 template <class T>
-void adam(Arrays<T> params, Arrays<T> grads, Arrays<T> mean, Arrays<T> square, double lr,
-          double beta1, double beta2, double eps, double weight_decay, bool decoupled,
-          double step_count, double grad_scale) {
+void adam(Arrays<T> params, Arrays<T> grads, Arrays<T> mean, Arrays<T> square,
+          double lr, double beta1, double beta2, double eps, double weight_decay,
+          bool decoupled, double step_count, double grad_scale) {
   const AdamStep step{lr,           beta1,     beta2,      eps,
                       weight_decay, decoupled, step_count, grad_scale};
   const auto p = matched_pointers("params", params, params);

@@ -14,7 +14,7 @@ namespace {
 template <class T>
 struct PyTape {
   Tape<T> tape;
-  py::array x;       // borrowed by the tape
+  py::array x;  // borrowed by the tape
   py::array output;
   bool batched;
   bool batch_first;
@@ -58,9 +58,10 @@ class TrainingGuard {
 template <class T>
 class Recurrent {
  public:
-  Recurrent(const std::string& cell, Index input_size, Index hidden_size, Index num_layers,
-            bool bidirectional, bool bias, const std::string& cell_activation,
-            const std::string& output_activation, double dropout)
+  Recurrent(const std::string& cell, Index input_size, Index hidden_size,
+            Index num_layers, bool bidirectional, bool bias,
+            const std::string& cell_activation, const std::string& output_activation,
+            double dropout)
       : bias_(bias) {
     config_.cell = cell_kind(cell);
     config_.input_size = input_size;
@@ -73,9 +74,9 @@ class Recurrent {
     check_config(config_);
   }
 
-  py::tuple forward(const py::sequence& params, py::handle x_object, py::handle h0_object,
-                    py::handle c0_object, py::handle out_object, bool batch_first,
-                    bool keep, std::uint64_t seed) {
+  py::tuple forward(const py::sequence& params, py::handle x_object,
+                    py::handle h0_object, py::handle c0_object, py::handle out_object,
+                    bool batch_first, bool keep, std::uint64_t seed) {
     const py::array x = sequence(x_object, "x", config_.input_size, batch_first);
     const Axes axes = axes_of(x, batch_first);
     const auto arrays = parameters<const T>(params, "");
@@ -123,8 +124,7 @@ class Recurrent {
 
   py::tuple backward(const py::sequence& params, const py::sequence& grads,
                      py::handle d_output_object, py::handle tape_object,
-                     py::handle d_h_n_object,
-                     py::handle d_c_n_object, bool need_d_x) {
+                     py::handle d_h_n_object, py::handle d_c_n_object, bool need_d_x) {
     if (!py::isinstance<PyTape<T>>(tape_object)) {
       throw py::type_error(std::string("tape must come from forward of a ") +
                            dtype_name<T>() + " layer, got " + type_name(tape_object));
@@ -178,14 +178,15 @@ class Recurrent {
   Index state_count() const { return config_.num_layers * config_.directions(); }
 
   // (T, N, size), (N, T, size) or (T, size), its last axis contiguous.
-  py::array sequence(py::handle object, const char* name, Index size, bool batch_first) {
+  py::array sequence(py::handle object, const char* name, Index size,
+                     bool batch_first) {
     py::array array = typed_array<T>(object, name);
     if ((array.ndim() != 2 && array.ndim() != 3) ||
         array.shape(array.ndim() - 1) != size) {
       const std::string n = std::to_string(size);
       throw py::value_error(std::string(name) + " must have shape " +
-                            (batch_first ? "(N, T, " : "(T, N, ") + n + ") or (T, " + n +
-                            "), got " + to_string(shape_of(array)));
+                            (batch_first ? "(N, T, " : "(T, N, ") + n + ") or (T, " +
+                            n + "), got " + to_string(shape_of(array)));
     }
     const Index item = sizeof(T);
     bool direct = is_aligned(array);
@@ -239,7 +240,8 @@ class Recurrent {
   static py::array new_array(const Shape& shape) { return py::array_t<T>(shape); }
   static T* writable(py::array& array) { return static_cast<T*>(array.mutable_data()); }
 
-  static py::array checked_out(py::handle object, const Shape& shape, const py::array& x) {
+  static py::array checked_out(py::handle object, const Shape& shape,
+                               const py::array& x) {
     in_place<T>(object, "out", "output's", shape, true);
     const py::object overlaps = py::module_::import("numpy").attr("may_share_memory");
     if (overlaps(object, x).cast<bool>()) {
@@ -260,17 +262,17 @@ class Recurrent {
       return in_place<T>(list[next++], prefix + name, symbols, shape, kWrites);
     };
     const Index rows = config_.gate_rows();
-    const std::string g =
-        lstm() ? "4*H" : config_.cell == CellKind::gru ? "3*H" : "H";
+    const std::string g = lstm() ? "4*H" : config_.cell == CellKind::gru ? "3*H" : "H";
     for (Index i = 0; i < state_count(); ++i) {
       const Index layer = i / config_.directions();
-      const Index input_size = layer == 0 ? config_.input_size
-                                          : config_.directions() * config_.hidden_size;
+      const Index input_size =
+          layer == 0 ? config_.input_size : config_.directions() * config_.hidden_size;
       const std::string suffix = "_l" + std::to_string(layer) +
                                  (i % config_.directions() == 1 ? "_reverse" : "");
       LayerArrays<Value> a{};
-      a.weight_ih = take("weight_ih" + suffix,
-                         "(" + g + (layer == 0 ? ", I)" : ", D*H)"), {rows, input_size});
+      a.weight_ih =
+          take("weight_ih" + suffix, "(" + g + (layer == 0 ? ", I)" : ", D*H)"),
+               {rows, input_size});
       a.weight_hh =
           take("weight_hh" + suffix, "(" + g + ", H)", {rows, config_.hidden_size});
       if (bias_) {
@@ -293,7 +295,8 @@ class Recurrent {
 template <class T>
 void register_type(py::module_& m, const char* name, const char* tape_name) {
   py::class_<PyTape<T>>(m, tape_name)
-      .def_property_readonly("seq_len", [](const PyTape<T>& t) { return t.tape.seq_len; })
+      .def_property_readonly("seq_len",
+                             [](const PyTape<T>& t) { return t.tape.seq_len; })
       .def_property_readonly("batch_size",
                              [](const PyTape<T>& t) { return t.tape.batch_size; })
       .def_property_readonly("used", [](const PyTape<T>& t) { return t.tape.used; });

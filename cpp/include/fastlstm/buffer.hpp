@@ -1,5 +1,5 @@
-// Memory that is kept: fresh pages cost more than most arithmetic here, so large buffers
-// return to a free list and are handed out again.
+// Memory that is kept: fresh pages cost more than most arithmetic here, so large
+// buffers return to a free list and are handed out again.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,8 @@ namespace fastlstm {
 
 class BufferPool;
 
-// A 64-byte aligned block; goes back to its pool when destroyed. Contents are undefined.
+// A 64-byte aligned block; goes back to its pool when destroyed. Contents are
+// undefined.
 class Buffer {
  public:
   Buffer() = default;

@@ -6,11 +6,13 @@
 
 namespace fastlstm {
 
-// Instruction sets that both this build and this CPU have, worst first; "scalar" always.
+// Instruction sets that both this build and this CPU have, worst first; "scalar"
+// always.
 std::vector<std::string> available_isas();
 
-// The instruction set in force. The first call resolves it: FASTLSTM_ISA if set, else the
-// best available. Throws std::invalid_argument if FASTLSTM_ISA names one not available.
+// The instruction set in force. The first call resolves it: FASTLSTM_ISA if set, else
+// the best available. Throws std::invalid_argument if FASTLSTM_ISA names one not
+// available.
 std::string isa();
 
 // Forces an instruction set by name, or "auto". Not to be called while a computation

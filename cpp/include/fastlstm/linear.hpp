@@ -1,5 +1,6 @@
-// Dense layer on rows, out = x weight^T + bias, forward and backward, and the sum that a
-// table look-up needs backward. Softmax and losses are in losses.hpp. Called by the bindings and by C++ users.
+// Dense layer on rows, out = x weight^T + bias, forward and backward, and the sum that
+// a table look-up needs backward. Softmax and losses are in losses.hpp. Called by the
+// bindings and by C++ users.
 #pragma once
 
 #include <cstdint>

@@ -39,13 +39,13 @@ void softmax(const LossShape& shape, const T* logits, T* out) noexcept;
 // labels: (rows,); read
 // mask:   (rows,) or nullptr, as in LossRows; read
 Index find_bad_label(const LossShape& shape, const std::int64_t* labels,
-                              const std::uint8_t* mask) noexcept;
+                     const std::uint8_t* mask) noexcept;
 
-// Mean over the real rows of weight[r] (log sum_c exp(logits[r][c]) - logits[r][label]).
-// logits:   (rows, columns), row-major; read
-// labels:   (rows,), checked with find_bad_label; read
-// d_logits: (rows, columns); written; may be logits itself; nullptr: value only
-// 0 where no row is real. Sums are double, rows in blocks of fixed size.
+// Mean over the real rows of weight[r] (log sum_c exp(logits[r][c]) -
+// logits[r][label]). logits:   (rows, columns), row-major; read labels:   (rows,),
+// checked with find_bad_label; read d_logits: (rows, columns); written; may be logits
+// itself; nullptr: value only 0 where no row is real. Sums are double, rows in blocks
+// of fixed size.
 template <class T>
 double cross_entropy(const LossShape& shape, const T* logits,
                      const std::int64_t* labels, const LossRows<T>& which,

@@ -24,8 +24,8 @@ struct AdamStep {
   double beta2;
   double eps;
   double weight_decay;
-  bool decoupled;    // AdamW: shrink the parameter instead of adding to the gradient
-  double step;       // 1 at the first step; corrects the bias of both averages
+  bool decoupled;  // AdamW: shrink the parameter instead of adding to the gradient
+  double step;     // 1 at the first step; corrects the bias of both averages
   double grad_scale;
 };
 
@@ -48,8 +48,8 @@ void sgd_update(Index n, const SgdStep& step, const T* grad, T* param,
 // grad: (n,); read
 // param, mean, square: (n,); updated; mean and square start at 0
 template <class T>
-void adam_update(Index n, const AdamStep& step, const T* grad, T* param,
-                 T* mean, T* square) noexcept;
+void adam_update(Index n, const AdamStep& step, const T* grad, T* param, T* mean,
+                 T* square) noexcept;
 
 // grad: (n,); read
 // param, square: (n,); updated; square starts at 0

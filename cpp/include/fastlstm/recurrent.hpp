@@ -60,13 +60,13 @@ struct Tape {
   SequenceView<const T> x{};
   SequenceView<const T> output{};
   bool has_state = false;
-  Buffer state;                        // h0, then c0: (L*D, N, H) each
-  std::vector<Buffer> records;         // L*D: gates (and c) of every step
-  std::vector<Buffer> layer_outputs;   // L-1: (T, N, D*H)
-  std::vector<Buffer> dropped_outputs; // L-1, if dropout > 0: the next layer's input
+  Buffer state;                         // h0, then c0: (L*D, N, H) each
+  std::vector<Buffer> records;          // L*D: gates (and c) of every step
+  std::vector<Buffer> layer_outputs;    // L-1: (T, N, D*H)
+  std::vector<Buffer> dropped_outputs;  // L-1, if dropout > 0: the next layer's input
   std::uint64_t dropout_seed = 0;
   std::uint64_t parameter_checksum = 0;
-  int width = 0;                       // vector width that laid out the records
+  int width = 0;  // vector width that laid out the records
   bool used = false;
 };
 
@@ -74,26 +74,26 @@ template <class T>
 struct ForwardArgs {
   Index seq_len;
   Index batch_size;
-  SequenceView<const T> x;              // (T, N, I)
-  const T* h0;                          // (L*D, N, H) or null: zeros
-  const T* c0;                          // LSTM: as h0
-  const LayerArrays<const T>* params;   // L*D: layer 0, layer 0 reverse, layer 1, ...
-  SequenceView<T> output;               // (T, N, D*H), written
-  T* h_n;                               // (L*D, N, H), written
-  T* c_n;                               // LSTM: as h_n; may be null otherwise
+  SequenceView<const T> x;             // (T, N, I)
+  const T* h0;                         // (L*D, N, H) or null: zeros
+  const T* c0;                         // LSTM: as h0
+  const LayerArrays<const T>* params;  // L*D: layer 0, layer 0 reverse, layer 1, ...
+  SequenceView<T> output;              // (T, N, D*H), written
+  T* h_n;                              // (L*D, N, H), written
+  T* c_n;                              // LSTM: as h_n; may be null otherwise
   std::uint64_t dropout_seed;
 };
 
 template <class T>
 struct BackwardArgs {
-  SequenceView<const T> d_output;       // (T, N, D*H); data may be null: zeros
-  const T* d_h_n;                       // (L*D, N, H) or null: zeros
-  const T* d_c_n;                       // LSTM: as d_h_n
-  const LayerArrays<const T>* params;   // as in forward
-  const LayerArrays<T>* grads;          // L*D; added to
-  SequenceView<T> d_x;                  // (T, N, I), written; data may be null
-  T* d_h0;                              // (L*D, N, H), written; may be null
-  T* d_c0;                              // LSTM: as d_h0
+  SequenceView<const T> d_output;      // (T, N, D*H); data may be null: zeros
+  const T* d_h_n;                      // (L*D, N, H) or null: zeros
+  const T* d_c_n;                      // LSTM: as d_h_n
+  const LayerArrays<const T>* params;  // as in forward
+  const LayerArrays<T>* grads;         // L*D; added to
+  SequenceView<T> d_x;                 // (T, N, I), written; data may be null
+  T* d_h0;                             // (L*D, N, H), written; may be null
+  T* d_c0;                             // LSTM: as d_h0
 };
 
 // Runs the stack. tape null: inference, nothing is kept and no dropout. Scratch memory
@@ -102,8 +102,9 @@ template <class T>
 void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args,
                        BufferPool& pool, Tape<T>* tape);
 
-// Back-propagation through time of the pass that filled the tape. Throws std::logic_error
-// if the tape was used before, or parameters or instruction set changed since.
+// Back-propagation through time of the pass that filled the tape. Throws
+// std::logic_error if the tape was used before, or parameters or instruction set
+// changed since.
 template <class T>
 void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& tape);
 

@@ -16,7 +16,8 @@ namespace {
 template <class V, class T = typename V::Value>
 void activate_array(int code, const T* x, Index n, T* y) {
   Index i = 0;
-  for (; i + V::kWidth <= n; i += V::kWidth) activate(code, V::load(x + i)).store(y + i);
+  for (; i + V::kWidth <= n; i += V::kWidth)
+    activate(code, V::load(x + i)).store(y + i);
   if (i < n) {
     const int tail = static_cast<int>(n - i);
     activate(code, V::load_partial(x + i, tail)).store_partial(y + i, tail);

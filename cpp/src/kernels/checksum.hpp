@@ -1,6 +1,6 @@
 // A checksum of parameters at memory speed, in plain loops that the compiler vectorises
-// for each instruction set. Every step is invertible, so a change of any one word always
-// shows.
+// for each instruction set. Every step is invertible, so a change of any one word
+// always shows.
 #pragma once
 
 #include <cstddef>

@@ -10,8 +10,8 @@ namespace {
 
 // sums[r][first + v] += sum over k of a[r * a_stride + k] * b[k * kVecs + v]
 template <int kFirst, int kVecs, class V, int kRows, int kAcc>
-inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a, Index a_stride,
-                       Index size, const typename V::Value* b) {
+inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
+                       Index a_stride, Index size, const typename V::Value* b) {
   for (Index k = 0; k < size; ++k) {
     V left[kRows];
 #pragma GCC unroll 8
@@ -62,7 +62,8 @@ struct GruSlots {
 
 // sums = init + x W_ih^T + h W_hh^T for R rows from `row` on, one panel.
 template <class Slots, class V, int R, class T>
-inline void gate_sums(const GateArgs<T>& g, Index row, Index panel, V (&sums)[R][kSlots]) {
+inline void gate_sums(const GateArgs<T>& g, Index row, Index panel,
+                      V (&sums)[R][kSlots]) {
   constexpr int kWidth = V::kWidth;
   const T* init = g.init + panel * g.init_panel_stride + row * g.init_row_stride;
 #pragma GCC unroll 8
@@ -119,7 +120,8 @@ struct ProductTile : RowTile<ProductTile<V, kVecs, T>> {
     constexpr int kWidth = V::kWidth;
     const Index first_col = block * kSlots * kWidth;
     const Index last_vec = first_col + (kVecs - 1) * kWidth;
-    const int tail = static_cast<int>(g.cols - last_vec < kWidth ? g.cols - last_vec : kWidth);
+    const int tail =
+        static_cast<int>(g.cols - last_vec < kWidth ? g.cols - last_vec : kWidth);
     T* c = g.c + row * g.c_stride + first_col;
     V sums[R][kVecs];
     for (int r = 0; r < R; ++r) {
@@ -245,7 +247,8 @@ void row_product(const RowProductArgs<T>& g) {
   }
 }
 
-// One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] * d_gates[k][s].
+// One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] *
+// d_gates[k][s].
 template <class V, int kTile, int kVecs, class T>
 inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
   constexpr int kWidth = V::kWidth;

@@ -1,5 +1,6 @@
 // The GRU cell (reset after the product, as in cuDNN and PyTorch) and the vanilla RNN,
-// pointwise. Equations: docs/math.md. GRU slots n_x, r, z, n_h; activated: n, r, z, n_h.
+// pointwise. Equations: docs/math.md. GRU slots n_x, r, z, n_h; activated: n, r, z,
+// n_h.
 #pragma once
 
 #include "lstm.hpp"
@@ -18,7 +19,8 @@ void gru_forward(const PointwiseForwardArgs<T>& a) {
       const V r = vec_sigmoid(V::load(gates + kWidth));
       const V z = vec_sigmoid(V::load(gates + 2 * kWidth));
       const V n = vec_tanh(fma(r, V::load(gates + 3 * kWidth), V::load(gates)));
-      const V h_prev = load_lanes<V>(a.h_prev + row * a.h_prev_stride + p * kWidth, lanes);
+      const V h_prev =
+          load_lanes<V>(a.h_prev + row * a.h_prev_stride + p * kWidth, lanes);
       n.store(gates);
       r.store(gates + kWidth);
       z.store(gates + 2 * kWidth);
@@ -44,10 +46,12 @@ void gru_backward(const PointwiseBackwardArgs<T>& a) {
       const V r = V::load(gates + kWidth);
       const V z = V::load(gates + 2 * kWidth);
       const V n_h = V::load(gates + 3 * kWidth);
-      const V h_prev = load_lanes<V>(a.h_prev + row * a.h_prev_stride + p * kWidth, lanes);
+      const V h_prev =
+          load_lanes<V>(a.h_prev + row * a.h_prev_stride + p * kWidth, lanes);
       V d_h = V::load(d_h_io);
       if (a.d_output != nullptr) {
-        d_h = d_h + load_lanes<V>(a.d_output + row * a.d_output_stride + p * kWidth, lanes);
+        d_h = d_h +
+              load_lanes<V>(a.d_output + row * a.d_output_stride + p * kWidth, lanes);
       }
       const V d_n_x = activation_gradient(kTanh, n, d_h * (one - z));
       d_n_x.store(d_gates);

@@ -1,5 +1,5 @@
-// The LSTM cell: fused step, pointwise forward for chosen activations, pointwise backward.
-// Equations: docs/math.md. Gates i, f, g, o are the four slots of a panel.
+// The LSTM cell: fused step, pointwise forward for chosen activations, pointwise
+// backward. Equations: docs/math.md. Gates i, f, g, o are the four slots of a panel.
 #pragma once
 
 #include "gemm.hpp"
@@ -33,12 +33,14 @@ struct LstmTile : RowTile<LstmTile<V, T>> {
     V sums[R][kSlots];
     gate_sums<AllSlots>(s.gate, row, panel, sums);
     const int lanes = panel_lanes<V>(s.hidden_size, panel * kWidth);
-    const T* c_prev = s.c_prev + panel * s.c_prev_panel_stride + row * s.c_prev_row_stride;
+    const T* c_prev =
+        s.c_prev + panel * s.c_prev_panel_stride + row * s.c_prev_row_stride;
     T* c = s.c + panel * s.c_panel_stride + row * s.c_row_stride;
     T* h = s.h_out + row * s.h_out_stride + panel * kWidth;
-    T* gates = s.gate.gates == nullptr ? nullptr
-                                       : s.gate.gates + panel * s.gate.gate_panel_stride +
-                                             row * s.gate.gate_row_stride;
+    T* gates = s.gate.gates == nullptr
+                   ? nullptr
+                   : s.gate.gates + panel * s.gate.gate_panel_stride +
+                         row * s.gate.gate_row_stride;
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const V i = vec_sigmoid(sums[r][0]);
@@ -96,8 +98,9 @@ void lstm_forward(const PointwiseForwardArgs<T>& a) {
 }
 
 // d_c += d_h * o * tanh'(c);  d_o = d_h * tanh(c) * o (1 - o);
-// d_i = d_c * g * i (1 - i);  d_f = d_c * c_prev * f (1 - f);  d_g = d_c * i * (1 - g^2);
-// d_c_prev = d_c * f.  With other activations their derivatives take the place of tanh's.
+// d_i = d_c * g * i (1 - i);  d_f = d_c * c_prev * f (1 - f);  d_g = d_c * i * (1 -
+// g^2); d_c_prev = d_c * f.  With other activations their derivatives take the place of
+// tanh's.
 template <class V, bool kPlain, class T>
 inline void lstm_backward_rows(const PointwiseBackwardArgs<T>& a) {
   constexpr int kWidth = V::kWidth;
@@ -120,7 +123,8 @@ inline void lstm_backward_rows(const PointwiseBackwardArgs<T>& a) {
       const V y = kPlain ? vec_tanh(V::load(c_now)) : activate(output, V::load(c_now));
       V d_h = V::load(d_h_in);
       if (a.d_output != nullptr) {
-        d_h = d_h + load_lanes<V>(a.d_output + r * a.d_output_stride + p * kWidth, lanes);
+        d_h =
+            d_h + load_lanes<V>(a.d_output + r * a.d_output_stride + p * kWidth, lanes);
       }
       const V d_c = V::load(d_c_io) + activation_gradient(output, y, d_h * o);
       (d_c * g * i * (one - i)).store(d_gates);

@@ -1,5 +1,6 @@
-// sigmoid, tanh and exp over Vec: one algorithm for every instruction set and both types.
-// Error bounds are measured in tests/cpp/test_math.cpp. Included through bodies.hpp.
+// sigmoid, tanh and exp over Vec: one algorithm for every instruction set and both
+// types. Error bounds are measured in tests/cpp/test_math.cpp. Included through
+// bodies.hpp.
 //
 // With n = round(x / ln 2) and r = x - n ln 2, |r| <= ln(2)/2:
 //   expm1(r) = r + r^2 q(r)            q: Chebyshev fit, tests/reference/fit_expm1.py
@@ -27,10 +28,9 @@ struct ExpConstants<float> {
   static constexpr float kTanhSaturated = 9.1f;
   // Relative error of expm1 on |r| <= ln(2)/2: 2.5e-8, 0.4 ulp.
   static constexpr int kTerms = 5;
-  static constexpr float kQ[kTerms] = {0.5f, 0.16666576989698775683f,
-                                       0.041666554617204574203f,
-                                       0.0083631790527225773704f,
-                                       0.0013926183587713494542f};
+  static constexpr float kQ[kTerms] = {
+      0.5f, 0.16666576989698775683f, 0.041666554617204574203f,
+      0.0083631790527225773704f, 0.0013926183587713494542f};
 };
 
 template <>
@@ -72,7 +72,8 @@ inline V reduced_expm1(V x, V& magic) {
   return fma(r * r, q, r);
 }
 
-// exp(x) with x held within +-kMaxArgument, so that neither the result nor its reciprocal is denormal.
+// exp(x) with x held within +-kMaxArgument, so that neither the result nor its
+// reciprocal is denormal.
 template <class V>
 inline V vec_exp(V x) {
   using C = ExpConstants<typename V::Value>;

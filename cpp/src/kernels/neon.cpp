@@ -1,5 +1,5 @@
-// The kernels for neon. Built with the flags of this instruction set, so nothing outside the
-// anonymous namespace may be a template or inline: see vec_scalar.hpp.
+// The kernels for neon. Built with the flags of this instruction set, so nothing
+// outside the anonymous namespace may be a template or inline: see vec_scalar.hpp.
 #include "vec_neon.hpp"
 // The bodies are written over the Vec above.
 #include "bodies.hpp"

@@ -1,11 +1,11 @@
 // The kernel table: plain structs of sizes and pointers, and one table of functions for
 // each element type and instruction set. The time loops in src/ know only this file.
 //
-// Words used below. W: lanes of a vector. Panel: the units that one vector (LSTM, GRU) or
-// four vectors (RNN) hold. Slot: one of the four vectors of a panel.
+// Words used below. W: lanes of a vector. Panel: the units that one vector (LSTM, GRU)
+// or four vectors (RNN) hold. Slot: one of the four vectors of a panel.
 //   LSTM  slots i, f, g, o                of the same W units
-//   GRU   slots n_x, r, z, n_h            of the same W units; n_x takes only x, n_h only h
-//   RNN   slots = four groups of W units
+//   GRU   slots n_x, r, z, n_h            of the same W units; n_x takes only x, n_h
+//   only h RNN   slots = four groups of W units
 // Panels are padded with zeros up to whole vectors; P = number of panels.
 #pragma once
 
@@ -19,36 +19,36 @@ using Index = std::int64_t;
 constexpr int kSlots = 4;
 constexpr int kChecksumLanes = 32;  // 64-bit words: four AVX-512 registers in flight
 
-// How panels map to the rows of a weight matrix: the row of (panel p, slot s, lane j) is
-// slot_row[s] + unit, unit = p * panel_units + slot_unit[s] + j, while unit < units.
+// How panels map to the rows of a weight matrix: the row of (panel p, slot s, lane j)
+// is slot_row[s] + unit, unit = p * panel_units + slot_unit[s] + j, while unit < units.
 struct PanelMap {
-  Index units;          // H
-  Index panel_units;    // W, or 4 W for the RNN
+  Index units;        // H
+  Index panel_units;  // W, or 4 W for the RNN
   Index slot_row[kSlots];
   Index slot_unit[kSlots];
-  int slot_begin;       // the slots that this weight matrix feeds: [begin, end)
+  int slot_begin;  // the slots that this weight matrix feeds: [begin, end)
   int slot_end;
 };
 
 // Pre-activations of one time step: gates = init + x W_ih^T + h W_hh^T, summed in this
-// order with one accumulator each, so that no tiling changes a bit. init is the bias, or
-// bias + x W_ih^T where that was summed before for many steps at once.
+// order with one accumulator each, so that no tiling changes a bit. init is the bias,
+// or bias + x W_ih^T where that was summed before for many steps at once.
 template <class T>
 struct GateArgs {
-  Index rows;                     // batch rows
-  Index panel_begin, panel_end;   // panels of this call
-  bool descending;                // last panel first: finds the weights of the step
-                                  // before in cache
-  const T* x;                     // (rows, x_size), row stride x_stride
-  Index x_stride, x_size;         // x null: no such term
-  const T* h;                     // (rows, h_size), row stride h_stride
+  Index rows;                    // batch rows
+  Index panel_begin, panel_end;  // panels of this call
+  bool descending;               // last panel first: finds the weights of the step
+                                 // before in cache
+  const T* x;                    // (rows, x_size), row stride x_stride
+  Index x_stride, x_size;        // x null: no such term
+  const T* h;                    // (rows, h_size), row stride h_stride
   Index h_stride, h_size;
-  Index h_steps;                  // h_size, or 0 where h is known to be zero
-  const T* packed_x;              // (P, x_size, slots * W), see pack_panels
-  const T* packed_h;              // (P, h_size, slots * W)
-  const T* init;                  // rows of 4 W; row stride 0 for the bias (P, 4 W)
+  Index h_steps;      // h_size, or 0 where h is known to be zero
+  const T* packed_x;  // (P, x_size, slots * W), see pack_panels
+  const T* packed_h;  // (P, h_size, slots * W)
+  const T* init;      // rows of 4 W; row stride 0 for the bias (P, 4 W)
   Index init_row_stride, init_panel_stride;
-  T* gates;                       // written: rows of 4 W at these strides; may be init
+  T* gates;  // written: rows of 4 W at these strides; may be init
   Index gate_row_stride, gate_panel_stride;
 };
 
@@ -56,12 +56,12 @@ struct GateArgs {
 // accumulators. c_prev may equal c. gates may be null (inference keeps nothing).
 template <class T>
 struct LstmStepArgs {
-  GateArgs<T> gate;               // gate.gates, if set: i, f, g, o after activation
-  const T* c_prev;                // W per row, at these strides
+  GateArgs<T> gate;  // gate.gates, if set: i, f, g, o after activation
+  const T* c_prev;   // W per row, at these strides
   Index c_prev_row_stride, c_prev_panel_stride;
   T* c;
   Index c_row_stride, c_panel_stride;
-  T* h_out;                       // (rows, H) row-major, row stride h_out_stride
+  T* h_out;  // (rows, H) row-major, row stride h_out_stride
   Index h_out_stride;
   Index hidden_size;
 };
@@ -71,40 +71,40 @@ struct LstmStepArgs {
 template <class T>
 struct PointwiseForwardArgs {
   Index rows, panel_begin, panel_end, hidden_size;
-  T* gates;                       // rows of 4 W; in: pre-activations, out: activated
+  T* gates;  // rows of 4 W; in: pre-activations, out: activated
   Index gate_row_stride, gate_panel_stride;
-  const T* c_prev;                // LSTM: as in LstmStepArgs
+  const T* c_prev;  // LSTM: as in LstmStepArgs
   Index c_prev_row_stride, c_prev_panel_stride;
   T* c;
   Index c_row_stride, c_panel_stride;
-  const T* h_prev;                // GRU: (rows, H), row stride h_prev_stride
+  const T* h_prev;  // GRU: (rows, H), row stride h_prev_stride
   Index h_prev_stride;
-  T* h_out;                       // (rows, H), row stride h_out_stride
+  T* h_out;  // (rows, H), row stride h_out_stride
   Index h_out_stride;
-  int cell_activation;            // LSTM: of g; RNN: the nonlinearity
-  int output_activation;          // LSTM: of c
+  int cell_activation;    // LSTM: of g; RNN: the nonlinearity
+  int output_activation;  // LSTM: of c
 };
 
-// Pointwise backward of a step: from d_h to d_gates, and d_c (LSTM) or the direct part of
-// d_h_prev (GRU).
+// Pointwise backward of a step: from d_h to d_gates, and d_c (LSTM) or the direct part
+// of d_h_prev (GRU).
 template <class T>
 struct PointwiseBackwardArgs {
   Index rows, panel_begin, panel_end, hidden_size;
-  const T* gates;                 // activated values kept by forward
+  const T* gates;  // activated values kept by forward
   Index gate_row_stride, gate_panel_stride;
   const T* c_prev;
   Index c_prev_row_stride, c_prev_panel_stride;
   const T* c;
   Index c_row_stride, c_panel_stride;
-  const T* h_prev;                // GRU
+  const T* h_prev;  // GRU
   Index h_prev_stride;
-  const T* d_output;              // (rows, H), row stride d_output_stride; may be null
+  const T* d_output;  // (rows, H), row stride d_output_stride; may be null
   Index d_output_stride;
-  T* d_h;                         // (rows, >= P * panel_units): from the step after; read.
-  Index d_h_stride;               // GRU: overwritten with the direct part of d_h_prev
-  T* d_c;                         // (P, rows, W), panel stride below; LSTM: read, written
+  T* d_h;            // (rows, >= P * panel_units): from the step after; read.
+  Index d_h_stride;  // GRU: overwritten with the direct part of d_h_prev
+  T* d_c;            // (P, rows, W), panel stride below; LSTM: read, written
   Index d_c_panel_stride;
-  T* d_gates;                     // written: rows of 4 W, row stride 4 W
+  T* d_gates;  // written: rows of 4 W, row stride 4 W
   Index d_gate_panel_stride;
   int cell_activation, output_activation;
 };
@@ -114,16 +114,16 @@ struct PointwiseBackwardArgs {
 template <class T>
 struct ProductArgs {
   Index rows;
-  Index block_begin, block_end;   // column blocks of 4 W of this call
-  bool descending;                // last block first, as in GateArgs
+  Index block_begin, block_end;  // column blocks of 4 W of this call
+  bool descending;               // last block first, as in GateArgs
   Index cols;
   const T* a;
   Index a_row_stride, a_panel_stride, panels, panel_size;
-  const T* b;                     // (blocks, panels * panel_size, 4 W), see pack_columns
-  const T* init;                  // (padded cols) or null: zeros
+  const T* b;     // (blocks, panels * panel_size, 4 W), see pack_columns
+  const T* init;  // (padded cols) or null: zeros
   T* c;
   Index c_stride;
-  bool accumulate;                // start from c instead of init
+  bool accumulate;  // start from c instead of init
 };
 
 // c (1, cols) = [c +] a w over the rows of w in panel order, w being row-major and not
@@ -132,39 +132,39 @@ struct ProductArgs {
 template <class T>
 struct RowProductArgs {
   const PanelMap* map;
-  Index col_begin, col_end;       // columns of this call
+  Index col_begin, col_end;  // columns of this call
   Index cols;
-  const T* a;                     // (P, slots * W) at a_panel_stride
+  const T* a;  // (P, slots * W) at a_panel_stride
   Index a_panel_stride, panels;
-  const T* w;                     // (rows, cols)
+  const T* w;  // (rows, cols)
   T* c;
   bool accumulate;
 };
 
-// The same as product for few columns, as dot products: b is (panels, cols, panel_size), the layout
-// of pack_panels, and the sum of an element runs in lanes, four vectors side by side.
-// block_begin, block_end and init are not used.
+// The same as product for few columns, as dot products: b is (panels, cols,
+// panel_size), the layout of pack_panels, and the sum of an element runs in lanes, four
+// vectors side by side. block_begin, block_end and init are not used.
 
-// d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot, lane],
-// for one panel. a is packed by pack_outer.
+// d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot,
+// lane], for one panel. a is packed by pack_outer.
 template <class T>
 struct OuterArgs {
   Index rows;
   Index cols;
-  Index first_row;                // of a
-  const T* a;                     // (groups of tile cols, rows, tile), see pack_outer
+  Index first_row;  // of a
+  const T* a;       // (groups of tile cols, rows, tile), see pack_outer
   Index a_group_stride;
-  const T* d_gates;               // (rows, 4 W), at the first slot used
-  int slots;                      // 1 to 4 neighbouring slots
-  T* d_w;                         // (cols, slots * W)
-  bool accumulate;                // start from d_w instead of zeros
+  const T* d_gates;  // (rows, 4 W), at the first slot used
+  int slots;         // 1 to 4 neighbouring slots
+  T* d_w;            // (cols, slots * W)
+  bool accumulate;   // start from d_w instead of zeros
 };
 
 template <class T>
 struct Kernels {
   const char* name;
-  int width;                      // W
-  int outer_tile;                 // columns of a group in pack_outer
+  int width;       // W
+  int outer_tile;  // columns of a group in pack_outer
 
   // (rows of w, k) -> (P, k, slots * W), padded with zeros.
   void (*pack_panels)(const PanelMap& map, const T* w, Index k, Index panel_begin,
@@ -175,14 +175,15 @@ struct Kernels {
   void (*pack_columns)(const PanelMap& map, const T* w, Index cols, Index block_begin,
                        Index block_end, T* packed);
   // w += one panel (packed cols >= cols, slots * W): the inverse of pack_panels, added.
-  void (*unpack_add)(const PanelMap& map, Index panel, const T* packed, Index cols, T* w);
+  void (*unpack_add)(const PanelMap& map, Index panel, const T* packed, Index cols,
+                     T* w);
   // (rows, cols) at row stride -> groups of tile columns, (group stride / tile, tile),
   // from row `first_row` on; the last group has only the columns that are left.
   void (*pack_outer)(const T* a, Index rows, Index cols, Index stride, Index first_row,
                      Index group_stride, T* packed);
 
-  void (*gates_lstm)(const GateArgs<T>&);   // all four slots from x and h
-  void (*gates_gru)(const GateArgs<T>&);    // slots 0-2 from x, 1-3 from h
+  void (*gates_lstm)(const GateArgs<T>&);  // all four slots from x and h
+  void (*gates_gru)(const GateArgs<T>&);   // slots 0-2 from x, 1-3 from h
   void (*lstm_step)(const LstmStepArgs<T>&);
   void (*lstm_forward)(const PointwiseForwardArgs<T>&);
   void (*lstm_backward)(const PointwiseBackwardArgs<T>&);

@@ -1,5 +1,5 @@
-// Vec<T, Avx512Isa>: 512-bit registers (AVX-512 F, VL, BW, DQ). Members are described in
-// vec_scalar.hpp. Included by avx512.cpp only.
+// Vec<T, Avx512Isa>: 512-bit registers (AVX-512 F, VL, BW, DQ). Members are described
+// in vec_scalar.hpp. Included by avx512.cpp only.
 #pragma once
 
 #include <immintrin.h>
@@ -53,8 +53,8 @@ struct Vec<float, Avx512Isa> {
   }
   friend float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
   friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
-    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
-                                            22, 7, 23);
+    const __m512i first =
+        _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
     low.v = _mm512_permutex2var_ps(a.v, first, b.v);
     high.v = _mm512_permutex2var_ps(a.v, second, b.v);

@@ -1,5 +1,6 @@
 // Vec<T, ScalarIsa>: one lane, plain C++. It is the specification of what a Vec can do;
-// the other vec_*.hpp give the same members for their registers. Included by scalar.cpp.
+// the other vec_*.hpp give the same members for their registers. Included by
+// scalar.cpp.
 //
 // Every per-ISA file keeps its code in an anonymous namespace and uses no std template,
 // so that the linker can never choose a copy built for a newer CPU.
@@ -74,7 +75,8 @@ struct Vec<T, ScalarIsa> {
   }
   // Sum of the lanes, always in the same order.
   friend T reduce_add(Vec a) { return a.v; }
-  // Lanes of a and b in turn: low is a0 b0 a1 b1 ... up to half the lanes, high the rest.
+  // Lanes of a and b in turn: low is a0 b0 a1 b1 ... up to half the lanes, high the
+  // rest.
   friend void interleave(Vec a, Vec b, Vec& low, Vec& high) {
     low = a;
     high = b;
