@@ -1,0 +1,129 @@
+// Back-propagation through time in double against central differences of the forward
+// pass, for every parameter, the input and the initial state.
+#include "recurrent_problem.hpp"
+
+namespace fastlstm::testing {
+namespace {
+
+// The truncation error is about kStep^2, the rounding error about 1e-16 / kStep.
+constexpr double kStep = 1e-5;
+constexpr double kTolerance = 1e-8;
+
+std::vector<double> central_differences(Problem<double> problem) {
+  std::vector<double> differences;
+  for (std::vector<double>* part : problem.inputs()) {
+    for (double& value : *part) {
+      const double kept = value;
+      value = kept + kStep;
+      const double above = problem.loss();
+      value = kept - kStep;
+      differences.push_back((above - problem.loss()) / (2 * kStep));
+      value = kept;
+    }
+  }
+  return differences;
+}
+
+void check(const RecurrentConfig& config, Index seq_len, Index batch_size) {
+  const Problem<double> problem(config, seq_len, batch_size);
+  CHECK(relative_difference(problem.gradients().flat(), central_differences(problem)) <
+        kTolerance);
+}
+
+}  // namespace
+
+TEST_CASE("gradients of one layer, with every instruction set") {
+  for_each_isa([] {
+    for (const CellKind cell : kCells) {
+      CAPTURE(static_cast<int>(cell));
+      check(make_config(cell, 3, 5), 4, 3);
+      check(make_config(cell, 9, 2), 3, 1);  // d_x in column blocks
+      check(make_config(cell, 1, 9), 1, 7);
+    }
+  });
+}
+
+TEST_CASE("gradients of stacks, both directions and dropout") {
+  for (const CellKind cell : kCells) {
+    CAPTURE(static_cast<int>(cell));
+    RecurrentConfig config = make_config(cell, 2, 3);
+    config.num_layers = 3;
+    check(config, 3, 2);
+    config.num_layers = 2;
+    config.bidirectional = true;
+    check(config, 3, 2);
+    config.dropout = 0.4;
+    check(config, 4, 2);
+  }
+}
+
+TEST_CASE("gradients with chosen activations") {
+  constexpr Activation kAll[] = {Activation::tanh, Activation::relu,
+                                 Activation::sigmoid, Activation::linear};
+  for (const Activation activation : kAll) {
+    for (const Activation output : kAll) {
+      RecurrentConfig config = make_config(CellKind::lstm, 2, 3);
+      config.cell_activation = activation;
+      config.output_activation = output;
+      check(config, 3, 2);
+    }
+    RecurrentConfig config = make_config(CellKind::rnn, 2, 3);
+    config.cell_activation = activation;
+    check(config, 3, 2);
+  }
+}
+
+TEST_CASE("gradients over several chunks of steps") {
+  for (const CellKind cell : kCells) {
+    // The backward pass takes 256 rows at a time: here 90 * 3.
+    const Problem<double> problem(make_config(cell, 1, 2), 90, 3);
+    CHECK(relative_difference(problem.gradients().flat(),
+                              central_differences(problem)) < kTolerance);
+  }
+}
+
+TEST_CASE("float gradients are double's, rounded") {
+  for_each_isa([] {
+    for (const CellKind cell : kCells) {
+      RecurrentConfig config = make_config(cell, 7, 33);
+      config.num_layers = 2;
+      config.bidirectional = true;
+      const Problem<float> narrow(config, 6, 5);
+      const Problem<double> wide(config, 6, 5);
+      std::vector<double> got;
+      for (const float value : narrow.gradients().flat()) {
+        got.push_back(static_cast<double>(value));
+      }
+      CHECK(relative_difference(got, wide.gradients().flat()) < 2e-6);
+    }
+  });
+}
+
+TEST_CASE("backward adds to the gradients it is given") {
+  const Problem<double> problem(make_config(CellKind::gru, 2, 3), 3, 2);
+  BufferPool pool;
+  Outcome<double> outcome;
+  Tape<double> tape;
+  problem.forward(outcome, pool, &tape);
+  const Gradients<double> once = problem.backward(pool, tape);
+
+  std::vector<std::vector<double>> twice(once.layers[0]);
+  const LayerArrays<double> grads = {twice[0].data(), twice[1].data(), twice[2].data(),
+                                     twice[3].data()};
+  const auto params = problem.parameter_arrays();
+  BackwardArgs<double> args{};
+  args.d_output = {problem.output_weight.data(), 2 * 3, 3};
+  args.d_h_n = problem.h_weight.data();
+  args.params = params.data();
+  args.grads = &grads;
+  Tape<double> second;
+  problem.forward(outcome, pool, &second);
+  recurrent_backward(args, pool, second);
+  for (std::size_t part = 0; part < twice.size(); ++part) {
+    std::vector<double> wanted = once.layers[0][part];
+    for (double& value : wanted) value *= 2;
+    CHECK(max_difference(twice[part], wanted) < 1e-14);
+  }
+}
+
+}  // namespace fastlstm::testing

@@ -1,0 +1,158 @@
+// The packing kernels against the layouts written in kernels/table.hpp, bit for bit.
+#include "layouts.hpp"
+
+namespace fastlstm::testing {
+namespace {
+
+// Expected results of the packing kernels for the matrix w (rows, cols).
+template <class T>
+struct Layout {
+  const PanelMap& map;
+  Index panels, width, cols;
+  const std::vector<T>& w;
+
+  Index line() const { return slots_of(map) * width; }
+  T value(Index row, Index col) const {
+    return row < 0 ? T(0) : w[static_cast<std::size_t>(row * cols + col)];
+  }
+
+  std::vector<T> as_panels() const {
+    std::vector<T> packed(static_cast<std::size_t>(panels * cols * line()), T(9));
+    for_each_lane(map, panels, width, [&](Index row, Index p, int s, Index j) {
+      for (Index col = 0; col < cols; ++col) {
+        const Index at = (p * cols + col) * line() + (s - map.slot_begin) * width + j;
+        packed[static_cast<std::size_t>(at)] = value(row, col);
+      }
+    });
+    return packed;
+  }
+
+  std::vector<T> as_columns() const {
+    const Index padded = (cols + width - 1) / width * width;
+    std::vector<T> packed(static_cast<std::size_t>(panels * line() * padded), T(9));
+    for (Index first = 0; first < cols; first += kSlots * width) {
+      const Index block = std::min(kSlots * width, padded - first);
+      for_each_lane(map, panels, width, [&](Index row, Index p, int s, Index j) {
+        const Index k = p * line() + (s - map.slot_begin) * width + j;
+        for (Index i = 0; i < block; ++i) {
+          const Index at = first * panels * line() + k * block + i;
+          packed[static_cast<std::size_t>(at)] =
+              first + i < cols ? value(row, first + i) : T(0);
+        }
+      });
+    }
+    return packed;
+  }
+};
+
+template <class T>
+void check_packing(const LayerPlan<T>& plan, const PanelMap& map, Index cols) {
+  const Kernels<T>& k = *plan.kernels;
+  const Index rows = (plan.cell == CellKind::lstm  ? 4
+                      : plan.cell == CellKind::gru ? 3
+                                                   : 1) *
+                     plan.hidden_size;
+  Random<T> random(static_cast<std::uint64_t>(cols));
+  const std::vector<T> w = random.array(rows * cols);
+  const Layout<T> layout{map, plan.panels, plan.width, cols, w};
+
+  const std::vector<T> panels = layout.as_panels();
+  std::vector<T> packed(panels.size(), T(7));
+  const Index half = plan.panels / 2;
+  k.pack_panels(map, w.data(), cols, 0, half, packed.data());
+  k.pack_panels(map, w.data(), cols, half, plan.panels, packed.data());
+  REQUIRE(same_bits(packed, panels));
+
+  const std::vector<T> columns = layout.as_columns();
+  packed.assign(columns.size(), T(7));
+  const Index blocks = (cols + kSlots * plan.width - 1) / (kSlots * plan.width);
+  for (Index b = 0; b < blocks; ++b) {
+    k.pack_columns(map, w.data(), cols, b, b + 1, packed.data());
+  }
+  REQUIRE(same_bits(packed, columns));
+
+  const std::vector<T> before = random.array(rows * cols);
+  std::vector<T> added = before;
+  for (Index p = 0; p < plan.panels; ++p) {
+    k.unpack_add(map, p, panels.data() + p * cols * layout.line(), cols, added.data());
+  }
+  std::vector<T> sum = before;
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += w[i];
+  REQUIRE(same_bits(added, sum));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("weights go into panels and column blocks, and back", T, float,
+                   double) {
+  for_each_isa([] {
+    const Index width = kernels<T>().width;
+    for (const CellKind cell : kCells) {
+      for (const Index units : tail_sizes(width)) {
+        const LayerPlan<T> plan = small_plan<T>(cell, 1, 1, units);
+        CAPTURE(units);
+        for (Index cols = 1; cols <= 2 * width + 1; ++cols) {
+          check_packing(plan, plan.map_x, cols);
+        }
+        for (const Index cols : {4 * width, 4 * width + 1, 9 * width - 1}) {
+          check_packing(plan, plan.map_h, cols);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE_TEMPLATE("a bias goes into the slots of its map only", T, float, double) {
+  for_each_isa([] {
+    const Index width = kernels<T>().width;
+    for (const CellKind cell : kCells) {
+      for (const Index units : tail_sizes(width)) {
+        const LayerPlan<T> plan = small_plan<T>(cell, 1, 1, units);
+        const std::vector<T> bias = Random<T>(3).array(4 * units);
+        const auto size = static_cast<std::size_t>(plan.panels * plan.gate_line());
+        std::vector<T> wanted(size, T(7));
+        for_each_lane(plan.map_x, plan.panels, width,
+                      [&](Index row, Index p, int s, Index j) {
+                        wanted[static_cast<std::size_t>((p * kSlots + s) * width + j)] =
+                            row < 0 ? T(0) : bias[static_cast<std::size_t>(row)];
+                      });
+        std::vector<T> packed(size, T(7));
+        plan.kernels->pack_bias(plan.map_x, bias.data(), packed.data());
+        REQUIRE(same_bits(packed, wanted));
+      }
+    }
+  });
+}
+
+TEST_CASE_TEMPLATE("pack_outer cuts rows into groups of columns", T, float, double) {
+  constexpr Index kFirstRow = 2;
+  for_each_isa([] {
+    const Kernels<T>& k = kernels<T>();
+    const Index tile = k.outer_tile;
+    for (Index cols = 1; cols <= 2 * tile + 1; ++cols) {
+      for (const Index rows : {1, 2, 5}) {
+        const Index stride = cols + 3;
+        const Index capacity = kFirstRow + rows + 1;
+        const std::vector<T> a = Random<T>(4).array(rows * stride);
+        const Index groups = (cols + tile - 1) / tile;
+        std::vector<T> wanted(static_cast<std::size_t>(groups * capacity * tile), T(7));
+        std::vector<T> packed = wanted;
+        for (Index r = 0; r < rows; ++r) {
+          for (Index c = 0; c < cols; ++c) {
+            const Index group = c / tile;
+            const Index group_cols = std::min(tile, cols - group * tile);
+            const Index at =
+                group * capacity * tile + (kFirstRow + r) * group_cols + c % tile;
+            wanted[static_cast<std::size_t>(at)] =
+                a[static_cast<std::size_t>(r * stride + c)];
+          }
+        }
+        k.pack_outer(a.data(), rows, cols, stride, kFirstRow, capacity * tile,
+                     packed.data());
+        REQUIRE(same_bits(packed, wanted));
+      }
+    }
+  });
+}
+
+}  // namespace fastlstm::testing

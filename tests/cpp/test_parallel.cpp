@@ -1,0 +1,141 @@
+// The thread pool: every member runs once, barriers hold, callers from several threads,
+// nested regions, forked children, and how work is shared out.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "parallel.hpp"
+#include "support.hpp"
+
+namespace fastlstm::testing {
+namespace {
+
+// Runs a region and returns the sum of ranks + 1 over the team, and the team's size.
+struct Census {
+  int size = 0;
+  int sum = 0;
+};
+Census take_census(int threads) {
+  std::atomic<int> size{0};
+  std::atomic<int> sum{0};
+  auto body = [&](const Team& team) {
+    size = team.size();
+    sum += team.rank() + 1;
+  };
+  parallel(threads, body);
+  return {size, sum};
+}
+
+bool complete(const Census& census) {
+  return census.sum == census.size * (census.size + 1) / 2;
+}
+
+}  // namespace
+
+TEST_CASE("every member of a team runs once") {
+  // More threads than CPUs, and teams that shrink and grow.
+  for (const int threads : {1, 2, 3, 16, 2, 33, 1, 4}) {
+    const Census census = take_census(threads);
+    CHECK(census.size == threads);
+    CHECK(complete(census));
+  }
+}
+
+TEST_CASE("many short regions") {
+  bool all = true;
+  for (int i = 0; i < 3000; ++i) all = all && complete(take_census(1 + i % 4));
+  CHECK(all);
+}
+
+TEST_CASE("a barrier holds until all have arrived") {
+  constexpr int kThreads = 4;
+  constexpr int kPhases = 200;
+  std::atomic<int> arrived{0};
+  std::atomic<bool> held{true};
+  auto body = [&](const Team& team) {
+    for (int phase = 1; phase <= kPhases; ++phase) {
+      arrived += 1;
+      team.barrier();
+      if (arrived < phase * team.size()) held = false;
+      team.barrier();
+    }
+  };
+  parallel(kThreads, body);
+  CHECK(held);
+  CHECK(arrived == kThreads * kPhases);
+}
+
+TEST_CASE("regions from several threads at once") {
+  constexpr int kCallers = 4;
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < kCallers; ++caller) {
+    callers.emplace_back([&] {
+      for (int i = 0; i < 300; ++i) {
+        if (!complete(take_census(3))) wrong += 1;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a region inside a region has a team of one") {
+  std::atomic<int> inner{0};
+  auto body = [&](const Team&) { inner += take_census(4).size; };
+  parallel(3, body);
+  CHECK(inner == 3);
+}
+
+// Sanitizers that start threads of their own do not survive a fork.
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("a forked child starts threads of its own") {
+  CHECK(take_census(3).size == 3);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    const Census census = take_census(3);
+    _exit(census.size == 3 && complete(census) ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(complete(take_census(3)));
+}
+#endif
+
+TEST_CASE("shares are whole units, in order, and cover everything") {
+  for (const int size : {1, 2, 3, 7}) {
+    for (const Index unit : {1, 3, 6}) {
+      for (const Index count : {0, 1, 5, 6, 7, 18, 100}) {
+        Index covered = 0;
+        for (int rank = 0; rank < size; ++rank) {
+          const Team::Range range = Team(rank, size).share(count, unit);
+          CHECK(range.begin == covered);
+          CHECK(range.end >= range.begin);
+          CHECK((range.end % unit == 0 || range.end == count));
+          covered = range.end;
+        }
+        CHECK(covered == count);
+      }
+    }
+  }
+}
+
+TEST_CASE("the number of threads is checked") {
+  CHECK(available_cpus() >= 1);
+  set_num_threads(3);
+  CHECK(num_threads() == 3);
+  for (const int wrong : {0, -1, 1025}) {
+    CHECK(error_of([&] { set_num_threads(wrong); }) ==
+          "num_threads must be an integer from 1 to 1024, got " +
+              std::to_string(wrong));
+  }
+  CHECK(num_threads() == 3);
+  set_num_threads(available_cpus());
+}
+
+}  // namespace fastlstm::testing

@@ -1,0 +1,195 @@
+// The contract of the recurrent functions: empty sizes, arrays that may be null, any
+// strides, misuse of a tape, configurations that are refused.
+#include "recurrent_problem.hpp"
+
+namespace fastlstm::testing {
+namespace {
+
+bool all_zero(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(), [](double v) { return v == 0; });
+}
+
+// A forward pass that kept a tape, ready for backward.
+struct Taped {
+  Problem<double> problem;
+  BufferPool pool;
+  Outcome<double> outcome;
+  Tape<double> tape;
+  explicit Taped(const RecurrentConfig& config) : problem(config, 3, 2) {
+    problem.forward(outcome, pool, &tape);
+  }
+  std::string backward_error() {
+    return error_of([&] { problem.backward(pool, tape); });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("no steps: the state passes through") {
+  for (const CellKind cell : kCells) {
+    RecurrentConfig config = make_config(cell, 3, 5);
+    config.num_layers = 2;
+    const Problem<double> problem(config, 0, 4);
+    const Outcome<double> outcome = problem.infer();
+    CHECK(outcome.h_n == problem.h0);
+    CHECK(outcome.c_n == problem.c0);
+    const Gradients<double> d = problem.gradients();
+    CHECK(d.h0 == problem.h_weight);
+    CHECK(d.c0 == problem.c_weight);
+    for (const auto& layer : d.layers) {
+      for (const auto& part : layer) CHECK(all_zero(part));
+    }
+  }
+}
+
+TEST_CASE("no rows: nothing to do") {
+  for (const CellKind cell : kCells) {
+    const Problem<double> problem(make_config(cell, 3, 5), 6, 0);
+    CHECK(problem.infer().output.empty());
+    const Gradients<double> d = problem.gradients();
+    for (const auto& part : d.layers[0]) CHECK(all_zero(part));
+  }
+}
+
+TEST_CASE("an array that is null counts as zeros") {
+  for (const CellKind cell : kCells) {
+    Problem<double> problem(make_config(cell, 3, 5), 4, 2);
+    for (auto* part :
+         {&problem.h0, &problem.c0, &problem.params[0][2], &problem.params[0][3],
+          &problem.h_weight, &problem.c_weight, &problem.output_weight}) {
+      std::fill(part->begin(), part->end(), 0.0);
+    }
+    const Outcome<double> wanted = problem.infer();
+
+    auto params = problem.parameter_arrays();
+    params[0].bias = params[0].bias_hn = nullptr;
+    Outcome<double> got = wanted;
+    ForwardArgs<double> args{};
+    args.seq_len = 4;
+    args.batch_size = 2;
+    args.x = {problem.x.data(), 2 * 3, 3};
+    args.params = params.data();
+    args.output = {got.output.data(), 2 * 5, 5};
+    args.h_n = got.h_n.data();
+    args.c_n = got.c_n.empty() ? nullptr : got.c_n.data();
+    BufferPool pool;
+    Tape<double> tape;
+    recurrent_forward(problem.config, args, pool, &tape);
+    CHECK(got == wanted);
+
+    LayerValues<double> d = problem.params[0];
+    for (auto& part : d) std::fill(part.begin(), part.end(), 0.0);
+    const LayerArrays<double> grads = {d[0].data(), d[1].data(), nullptr, nullptr};
+    BackwardArgs<double> back{};
+    back.params = params.data();
+    back.grads = &grads;
+    recurrent_backward(back, pool, tape);
+    CHECK(all_zero(d[0]));
+    CHECK(all_zero(d[1]));
+  }
+}
+
+TEST_CASE("batch-first strides") {
+  constexpr Index kSteps = 5, kBatch = 3, kInputs = 2, kUnits = 4;
+  for (const CellKind cell : kCells) {
+    const Problem<double> problem(make_config(cell, kInputs, kUnits), kSteps, kBatch);
+    const auto swapped = [](const std::vector<double>& values, Index units) {
+      std::vector<double> out;
+      for (Index n = 0; n < kBatch; ++n) {
+        for (Index t = 0; t < kSteps; ++t) {
+          const auto first = values.begin() + (t * kBatch + n) * units;
+          out.insert(out.end(), first, first + units);
+        }
+      }
+      return out;
+    };
+    const Outcome<double> wanted = problem.infer();
+    const std::vector<double> x = swapped(problem.x, kInputs);
+    const auto params = problem.parameter_arrays();
+    Outcome<double> got = wanted;
+    ForwardArgs<double> args{};
+    args.seq_len = kSteps;
+    args.batch_size = kBatch;
+    args.x = {x.data(), kInputs, kSteps * kInputs};
+    args.h0 = problem.h0.data();
+    args.c0 = problem.c0.empty() ? nullptr : problem.c0.data();
+    args.params = params.data();
+    args.output = {got.output.data(), kUnits, kSteps * kUnits};
+    args.h_n = got.h_n.data();
+    args.c_n = got.c_n.empty() ? nullptr : got.c_n.data();
+    BufferPool pool;
+    recurrent_forward(problem.config, args, pool, static_cast<Tape<double>*>(nullptr));
+    CHECK(same_bits(got.output, swapped(wanted.output, kUnits)));
+    CHECK(same_bits(got.h_n, wanted.h_n));
+  }
+}
+
+TEST_CASE("dropout depends on its seed and needs a tape") {
+  RecurrentConfig config = make_config(CellKind::lstm, 3, 8);
+  config.num_layers = 2;
+  const Problem<double> plain(config, 4, 5);
+  config.dropout = 0.5;
+  Problem<double> problem(config, 4, 5);
+  CHECK(problem.infer() == plain.infer());
+  const double loss = problem.loss();
+  CHECK(problem.loss() == loss);
+  problem.dropout_seed += 1;
+  CHECK(problem.loss() != loss);
+}
+
+TEST_CASE("a tape serves one backward pass") {
+  Taped taped(make_config(CellKind::lstm, 3, 5));
+  CHECK(taped.backward_error() == "");
+  CHECK(taped.backward_error() ==
+        "tape was used by backward before; run forward again");
+}
+
+TEST_CASE("a tape notices that a parameter changed") {
+  for (const std::size_t part : {0, 1, 2, 3}) {
+    Taped taped(make_config(CellKind::gru, 3, 5));
+    taped.problem.params[0][part].back() += 1e-12;
+    CHECK(taped.backward_error() ==
+          "params changed between forward and backward of this tape");
+  }
+}
+
+TEST_CASE("a tape notices that the instruction set changed") {
+  if (available_isas().size() == 1) return;
+  Taped taped(make_config(CellKind::lstm, 3, 5));
+  set_isa("scalar");
+  const std::string error = taped.backward_error();
+  set_isa("auto");
+  CHECK(error == "the instruction set changed between forward and backward");
+  CHECK(taped.backward_error() == "");
+}
+
+TEST_CASE("configurations that are refused") {
+  const auto error_with = [](const auto& change) {
+    RecurrentConfig config;
+    change(config);
+    return error_of([&] { check_config(config); });
+  };
+  CHECK(error_with([](RecurrentConfig&) {}) == "");
+  CHECK(error_with([](RecurrentConfig& c) { c.input_size = 0; }) ==
+        "input_size must be an integer from 1 to 16777216, got 0");
+  CHECK(error_with([](RecurrentConfig& c) { c.hidden_size = -3; }) ==
+        "hidden_size must be an integer from 1 to 16777216, got -3");
+  CHECK(error_with([](RecurrentConfig& c) { c.num_layers = 0; }) ==
+        "num_layers must be an integer from 1 to 16777216, got 0");
+  CHECK(error_with([](RecurrentConfig& c) { c.dropout = 1.5; }) ==
+        "dropout must be a probability from 0 to 1, got 1.500000");
+  CHECK(error_with([](RecurrentConfig& c) { c.dropout = std::nan(""); }) != "");
+}
+
+TEST_CASE("sizes beyond any memory are an error, not a crash") {
+  RecurrentConfig config = make_config(CellKind::lstm, 1 << 24, 1 << 24);
+  ForwardArgs<float> args{};
+  args.seq_len = Index{1} << 40;
+  args.batch_size = Index{1} << 20;
+  BufferPool pool;
+  CHECK(error_of([&] {
+          recurrent_forward(config, args, pool, static_cast<Tape<float>*>(nullptr));
+        }) == "array too large for this machine");
+}
+
+}  // namespace fastlstm::testing
