@@ -77,21 +77,22 @@ def _digits(
 
 def _sine(args: argparse.Namespace, folder: Path) -> tuple[list[list[str]], list[Path]]:
     print("Noisy sine: the next value from 30", flush=True)
-    result = sine.train_default(args.seed, progress=not args.quiet)
-    speed = [f"{result.samples_per_second:,.0f}", f"{result.seconds:.1f}"]
+    result = sine.train(args.seed, progress=not args.quiet)
+    errors = result.errors
+    speed = [f"{result.samples / result.seconds:,.0f}", f"{result.seconds:.1f}"]
     rows = [
         [
             "sine, 1 ahead",
             *speed,
-            f"rms {result.rmse_one:.4f}",
-            f"{result.limit_one:.4f}",
+            f"rms {errors.one:.4f}",
+            f"{errors.limit_one:.4f}",
         ],
         [
             "sine, 30 ahead",
             "",
             "",
-            f"rms {result.rmse_thirty:.4f}",
-            f"{result.limit_thirty:.4f}",
+            f"rms {errors.thirty:.4f}",
+            f"{errors.limit_thirty:.4f}",
         ],
     ]
     return rows, sine.write_plots(result, folder)
