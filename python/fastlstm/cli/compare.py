@@ -118,7 +118,7 @@ def verdict(cells: Runs) -> str:
     >>> import numpy as np
     >>> one, two = np.full((5, 3), 1.0), np.full((5, 3), 2.0)
     >>> verdict({"lstm": (one, one), "rnn": (two, two)})
-    'LSTM over RNN: median error x 0.50, better in 5 of 5 seeds, largest gradient x 0.50'
+    'LSTM over RNN: median error x 0.50, better in 5 of 5 seeds, gradient x 0.50'
     """
     (lstm, lstm_norms), (rnn, rnn_norms) = cells["lstm"], cells["rnn"]
     ratio = np.median(lstm[:, -1]) / np.median(rnn[:, -1])
@@ -126,5 +126,5 @@ def verdict(cells: Runs) -> str:
     steadier = lstm_norms.max() / rnn_norms.max()
     return (
         f"LSTM over RNN: median error x {ratio:.2f}, better in {better} of {len(lstm)} "
-        f"seeds, largest gradient x {steadier:.2f}"
+        f"seeds, gradient x {steadier:.2f}"
     )

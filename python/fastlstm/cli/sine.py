@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 CELLS = {"rnn": fl.RNN, "gru": fl.GRU, "lstm": fl.LSTM}
 
 _HIDDEN = 32
-_EPOCHS = 10
+_EPOCHS = 15
 _BATCHES = 200  # an epoch
 _BATCH_SIZE = 32
 _LR = 1e-2

@@ -32,10 +32,10 @@ def sequences(
 
 @dataclass
 class FreshSines:
-    """Batches of new sequences in every epoch; the first answers do not count.
+    """Batches of new sequences in every epoch; the first answers count little.
 
     Sequences are twice as long as what is seen, so that the model also learns to go on
-    with a long past. Answers before step `warmup` know too little to be worth fitting.
+    with a long past. Answers before step `warmup` cannot be exact, whatever the model.
     """
 
     batches: int
@@ -43,11 +43,12 @@ class FreshSines:
     rng: np.random.Generator
     length: int = SEEN + AHEAD
     warmup: int = 15
+    warmup_weight: float = 0.02
 
     def __iter__(self) -> Iterator[tuple[Array, Array, Array]]:
         """Yield x, y and the weight of every answer."""
         weight = np.ones((self.batch_size, self.length), np.float32)
-        weight[:, : self.warmup] = 0
+        weight[:, : self.warmup] = self.warmup_weight
         x, y = sequences(self.batches * self.batch_size, self.length, self.rng)
         for begin in range(0, len(x), self.batch_size):
             part = slice(begin, begin + self.batch_size)
