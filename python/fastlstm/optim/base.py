@@ -58,12 +58,17 @@ class Optimizer:
         ------
         ValueError
             If the layers are not those of the first step, or a number is not finite.
+        TypeError
+            If the layers have more than one dtype.
         """
         rate = check_real("lr", self.lr if lr is None else lr, low=0)
         scale = check_real("grad_scale", grad_scale, low=0)
         layers = (modules,) if isinstance(modules, Module) else tuple(modules)
         params = [param for layer in layers for param in layer.params.values()]
         grads = [layer.grads[name] for layer in layers for name in layer.params]
+        dtypes = sorted({str(array.dtype) for array in (*params, *grads)})
+        if len(dtypes) > 1:
+            raise TypeError(f"modules must have one dtype, got {', '.join(dtypes)}")
         state = self._bind(layers, params)
         self.steps += 1
         self._update(params, grads, state, rate, scale)
