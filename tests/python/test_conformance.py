@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +143,6 @@ def run_torch(case: Case, dtype: type) -> dict[str, Array]:
 def dense(weights: Case, x: Array) -> Array:
     W, b = (tensor(weights[key], x.dtype.type) for key in ("W", "b"))
     return x @ W.T + b
-
-
-@pytest.fixture(params=fl.cpu_info()["isas"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    fl.set_isa(request.param)
-    yield request.param
-    fl.set_isa("auto")
 
 
 @pytest.mark.parametrize("case", load_cases())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ FILES = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-11}
 """Of the norm of the difference to the norm of the expected value."""
-
-
-@pytest.fixture(params=fl.cpu_info()["isas"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    fl.set_isa(request.param)
-    yield request.param
-    fl.set_isa("auto")
 
 
 @pytest.fixture(params=FILES, ids=[file.stem for file in FILES])

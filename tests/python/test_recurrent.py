@@ -20,13 +20,6 @@ def states(returned):
     return returned if isinstance(returned, tuple) else (returned,)
 
 
-@pytest.fixture
-def threads():
-    before = fl.get_num_threads()
-    yield fl.set_num_threads
-    fl.set_num_threads(before)
-
-
 # Layouts
 
 

@@ -78,16 +78,14 @@ def test_embedding_in_front_learns():
     assert model.evaluate(x, y)["accuracy"] > 0.95
 
 
-def test_same_seed_gives_the_same_bits_on_any_number_of_threads():
+def test_same_seed_gives_the_same_bits_on_any_number_of_threads(threads):
     x, y = sums()
     results = []
-    before = fl.get_num_threads()
-    for threads in (1, 2, 4):
-        fl.set_num_threads(threads)
+    for count in (1, 2, 4):
+        threads(count)
         model = classifier(num_layers=2, dropout=0.2)
         model.fit(x, y, epochs=2, batch_size=64, rng=3)
         results.append(weights(model))
-    fl.set_num_threads(before)
     assert same(results[0], results[1])
     assert same(results[0], results[2])
 
