@@ -14,6 +14,7 @@ struct Shape {
 };
 constexpr Shape kByRows = {4, 64, 33, 128};
 constexpr Shape kByPanels = {3, 4, 300, 500};
+constexpr Shape kOneRow = {4, 1, 100, 1000};
 constexpr Shape kEither = {9, 32, 33, 200};
 
 #if defined(FASTLSTM_EMULATED)
@@ -71,6 +72,7 @@ TEST_CASE("the shapes below are shared as they say") {
     };
     CHECK(split(kByRows, 8).by_rows);
     CHECK_FALSE(split(kByPanels, 2).by_rows);
+    CHECK_FALSE(split(kOneRow, 2).by_rows);
     CHECK(split(kEither, 2).by_rows);
     CHECK_FALSE(split(kEither, 8).by_rows);
   }
@@ -83,6 +85,11 @@ TEST_CASE_TEMPLATE("threads sharing rows give the same bits", T, float, double) 
 
 TEST_CASE_TEMPLATE("threads sharing panels give the same bits", T, float, double) {
   check_threads<T>(kByPanels);
+}
+
+TEST_CASE_TEMPLATE("threads sharing a batch of one give the same bits", T, float,
+                   double) {
+  check_threads<T>(kOneRow);
 }
 
 TEST_CASE_TEMPLATE("the way of sharing does not change the bits", T, float, double) {

@@ -1,0 +1,86 @@
+// The product of one row of gates with unpacked weights, and the checksum of
+// parameters.
+#include <utility>
+
+#include "layouts.hpp"
+
+namespace fastlstm::testing {
+namespace {
+
+template <class T>
+void check_row_product(CellKind cell, Index units, Index cols, bool accumulate) {
+  const LayerPlan<T> plan = small_plan<T>(cell, 1, 1, units);
+  const PanelMap& map = plan.map_h;
+  const Index line = slots_of(map) * plan.width;
+  Random<T> random(static_cast<std::uint64_t>(units * 100 + cols));
+  const std::vector<T> w = random.array(4 * units * cols);
+  const std::vector<T> a = random.array(plan.panels * line);
+  const std::vector<T> before = random.array(cols + 2);
+
+  std::vector<T> wanted = before;
+  for (Index col = 0; col < cols; ++col) {
+    T& sum = wanted[static_cast<std::size_t>(col)];
+    if (!accumulate) sum = T(0);
+    for_each_lane(
+        map, plan.panels, plan.width, [&](Index row, Index p, int s, Index j) {
+          if (row < 0) return;
+          const T left = at(a, p * line + (s - map.slot_begin) * plan.width + j);
+          sum = multiply_add(left, at(w, row * cols + col), sum, isa() != "scalar");
+        });
+  }
+
+  // Threads take whole vectors of columns.
+  const Index half = cols / 2 / plan.width * plan.width;
+  std::vector<T> c = before;
+  for (const auto& [begin, end] : {std::pair(Index{0}, half), std::pair(half, cols)}) {
+    plan.kernels->row_product({&map, begin, end, cols, a.data(), line, plan.panels,
+                               w.data(), c.data(), accumulate});
+  }
+  REQUIRE(same_bits(c, wanted));
+}
+
+std::vector<std::uint64_t> checksum_of(const std::vector<char>& data,
+                                       std::size_t bytes) {
+  std::vector<std::uint64_t> sums(kChecksumLanes, 1);
+  kernels<float>().checksum(data.data(), bytes, sums.data());
+  return sums;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("row_product", T, float, double) {
+  for_each_isa([] {
+    const Index width = kernels<T>().width;
+    for (const CellKind cell : kCells) {
+      for (const Index units : tail_sizes(width)) {
+        for (const Index cols :
+             {Index{1}, width - 1, width, width + 1, 3 * width + 1, 17 * width + 1}) {
+          if (cols < 1) continue;
+          for (const bool accumulate : {false, true}) {
+            check_row_product<T>(cell, units, cols, accumulate);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("the checksum notices any changed byte, with every instruction set alike") {
+  std::vector<char> data(1100);
+  Random<double> random(1);
+  for (char& byte : data) byte = static_cast<char>(100 * random.next());
+  for (const std::size_t bytes : {0, 1, 8, 255, 256, 257, 1000}) {
+    set_isa("scalar");
+    const std::vector<std::uint64_t> sums = checksum_of(data, bytes);
+    for_each_isa([&] {
+      CHECK(checksum_of(data, bytes) == sums);
+      for (std::size_t i = 0; i < data.size(); i += 7) {
+        data[i] = static_cast<char>(data[i] ^ 16);
+        CHECK((checksum_of(data, bytes) != sums) == (i < bytes));
+        data[i] = static_cast<char>(data[i] ^ 16);
+      }
+    });
+  }
+}
+
+}  // namespace fastlstm::testing
