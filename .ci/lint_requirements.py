@@ -5,6 +5,6 @@ import sys
 from pathlib import Path
 
 text = Path(sys.argv[1]).read_text()
-extra = re.search(r"^dev = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
+extra = re.search(r"^dev = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
 assert extra is not None
 print(*re.findall(r'"([\w.-]+==[\w.]+)"', extra.group(1)), sep="\n")
