@@ -4,6 +4,7 @@ Run: python docs/draw_cell.py [FILE]; needs matplotlib.
 """
 
 import sys
+from itertools import pairwise
 
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def main() -> None:
         )
 
     def arrow(*points):
-        for start, end in zip(points[:-2], points[1:-1], strict=True):
+        for start, end in pairwise(points[:-1]):
             axes.plot(*zip(start, end, strict=True), color=INK, lw=1.4)
         axes.annotate(
             "",
