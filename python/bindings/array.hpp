@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "fastlstm/buffer.hpp"
@@ -18,7 +19,7 @@ namespace py = pybind11;
 using Shape = std::vector<Index>;
 
 inline Shape shape_of(const py::array& array) {
-  return Shape(array.shape(), array.shape() + array.ndim());
+  return {array.shape(), array.shape() + array.ndim()};
 }
 
 // (3, 4), and (3,) for one dimension, as Python prints it.
@@ -77,8 +78,17 @@ inline bool is_aligned(const py::array& array) {
 // C-contiguous, aligned: the array itself, or a copy of the same dtype.
 template <class T>
 py::array contiguous(const py::array& array) {
-  return py::array::ensure(
-      array, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+  constexpr int kFlags = static_cast<int>(py::array::c_style) |
+                         static_cast<int>(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+  return py::array::ensure(array, kFlags);
+}
+
+// The array's memory; the caller has seen to it that writing is allowed where T is not
+// const.
+template <class T>
+T* data_of(const py::array& array) {
+  const void* data = array.data();
+  return const_cast<T*>(static_cast<const T*>(data));
 }
 
 // An array of parameters or gradients that the core uses in place.
@@ -95,7 +105,7 @@ T* in_place(py::handle object, const std::string& name, const std::string& symbo
   if (writes && !array.writeable()) {
     throw py::value_error(name + " must be writeable, got a read-only array");
   }
-  return static_cast<T*>(const_cast<void*>(array.data()));
+  return data_of<T>(array);
 }
 
 // A new array over a pooled buffer, which goes back to the pool with the array.
@@ -106,7 +116,7 @@ py::array pooled_array(BufferPool& pool, const Shape& shape) {
   auto buffer = std::make_unique<Buffer>(pool.acquire(bytes));
   T* data = buffer->as<T>();
   py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer*>(p); });
-  (void)buffer.release();
+  std::ignore = buffer.release();
   return py::array_t<T>(shape, data, owner);
 }
 

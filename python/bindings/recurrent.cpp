@@ -207,7 +207,7 @@ class Recurrent {
   template <class Value>
   static SequenceView<Value> view(const py::array& array, const Axes& axes) {
     const Index item = sizeof(T);
-    auto* data = static_cast<Value*>(const_cast<void*>(array.data()));
+    auto* data = data_of<Value>(array);
     if (!axes.batched) return {data, array.strides(0) / item, 0};
     const int t = axes.batch_first ? 1 : 0;
     return {data, array.strides(t) / item, array.strides(1 - t) / item};

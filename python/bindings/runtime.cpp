@@ -24,7 +24,7 @@ void register_runtime(py::module_& m) {
 #else
     config["compiler"] = "gcc " __VERSION__;
 #endif
-    config["cxx_standard"] = static_cast<long>(__cplusplus);
+    config["cxx_standard"] = __cplusplus;
 #if defined(__OPTIMIZE__)
     config["optimized"] = true;
 #else
