@@ -2,6 +2,9 @@
 
 Two settings: predicting one ahead from noisy samples, and going on blind: after 30
 samples the input is blank, and the curve has to be kept up from memory.
+
+All cells share hidden size, kind of start weights, optimizer and data. The LSTM gets no
+forget bias here: it alone lowers the error in the second setting by more than a third.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _EPOCHS = 15
 _SEQUENCES = 640  # an epoch
 _TESTS = 300
 _TEST_SEED = 1_000_003
-_LR = 3e-3
+_LR = 1e-3  # suits the RNN better than 3e-3, which would favour the LSTM
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,20 @@ def compare(args: argparse.Namespace, folder: Path) -> int:
     """Train all cells in all settings, print a table, plot."""
     from fastlstm import plot
 
-    epochs = args.epochs or _EPOCHS
+    epochs, hidden, lr = args.epochs or _EPOCHS, args.hidden or 32, args.lr or _LR
     runs: dict[str, Runs] = {}
     for setting in SETTINGS:
         runs[setting.title] = {}
         for cell in CELLS:
             both = [
-                train_one(setting, cell, args.seed + i, epochs, args.hidden or 32)
+                train_one(setting, cell, args.seed + i, epochs, hidden, lr)
                 for i in range(_SEEDS)
             ]
             errors, norms = (np.array(values) for values in zip(*both, strict=True))
             runs[setting.title][cell] = errors, norms
             if not args.quiet:
                 print(f"{setting.title}: {cell.upper()} done", flush=True)
+    print(f"alike: hidden {hidden}, Adam {lr:g}, {epochs} epochs, no forget bias")
     print(result_table(runs))
     for title, cells in runs.items():
         print(f"{title}: {verdict(cells)}")
@@ -77,15 +81,15 @@ def compare(args: argparse.Namespace, folder: Path) -> int:
 
 
 def train_one(
-    setting: Setting, cell: str, seed: int, epochs: int, hidden: int
+    setting: Setting, cell: str, seed: int, epochs: int, hidden: int, lr: float
 ) -> tuple[list[float], list[float]]:
     """Train one cell; return the error and the gradient norm of every epoch."""
     rng = np.random.default_rng(seed)
-    model = build_model(cell, hidden, rng)
+    model = build_model(cell, hidden, rng, forget_bias=None)
     x_test, y_test = setting.data(_TESTS, _TEST_SEED)
     weight = np.ones((_SEQUENCES, setting.length), np.float32)
     weight[:, : SEEN // 2] = 0
-    optimizer = fl.Adam(_LR)
+    optimizer = fl.Adam(lr)
     errors, norms = [], []
     for _ in range(epochs):
         x, y = setting.data(_SEQUENCES, rng)
@@ -99,8 +103,8 @@ def train_one(
 
 
 def result_table(runs: dict[str, Runs]) -> str:
-    """Lay out the errors after the last epoch and the largest gradient norms."""
-    header = ["setting, cell", "error", "smallest", "largest", "largest gradient"]
+    """Lay out the last errors, and the largest of the epochs' mean gradient norms."""
+    header = ["setting, cell", "error", "smallest", "largest", "peak gradient"]
     rows = []
     for title, cells in runs.items():
         for cell, (errors, norms) in cells.items():
@@ -118,7 +122,7 @@ def verdict(cells: Runs) -> str:
     >>> import numpy as np
     >>> one, two = np.full((5, 3), 1.0), np.full((5, 3), 2.0)
     >>> verdict({"lstm": (one, one), "rnn": (two, two)})
-    'LSTM over RNN: median error x 0.50, better in 5 of 5 seeds, gradient x 0.50'
+    'LSTM over RNN: median error x 0.50, better in 5 of 5 seeds, peak gradient x 0.50'
     """
     (lstm, lstm_norms), (rnn, rnn_norms) = cells["lstm"], cells["rnn"]
     ratio = np.median(lstm[:, -1]) / np.median(rnn[:, -1])
@@ -126,5 +130,5 @@ def verdict(cells: Runs) -> str:
     steadier = lstm_norms.max() / rnn_norms.max()
     return (
         f"LSTM over RNN: median error x {ratio:.2f}, better in {better} of {len(lstm)} "
-        f"seeds, gradient x {steadier:.2f}"
+        f"seeds, peak gradient x {steadier:.2f}"
     )

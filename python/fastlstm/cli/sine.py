@@ -76,6 +76,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, report, save and plot."""
+    if args.compare:
+        _check_compare(args)
     folder = prepare(args)
     if args.compare:
         from fastlstm.cli.compare import compare
@@ -102,6 +104,14 @@ def run(args: argparse.Namespace) -> int:
     for written in [path, *write_plots(result, folder)]:
         print(f"wrote {written}")
     return 0
+
+
+def _check_compare(args: argparse.Namespace) -> None:
+    """Refuse options that would say nothing in a comparison of all cells."""
+    if args.preset != "default":
+        raise ValueError(f"--compare has no --preset {args.preset}")
+    if (args.cell_activation, args.output_activation) != ("tanh", "tanh"):
+        raise ValueError("--compare has no cell or output activation to choose")
 
 
 def train(
@@ -136,11 +146,16 @@ def build_model(
     hidden: int,
     rng: np.random.Generator,
     activations: tuple[str, str] = ("tanh", "tanh"),
+    *,
+    forget_bias: float | None = 1.0,
 ) -> fl.SequenceModel:
-    """Return an untrained model that answers at every step."""
+    """Return an untrained model that answers at every step.
+
+    Only an LSTM takes `forget_bias`; None starts it as the other cells start.
+    """
     options: dict[str, Any] = {"batch_first": True, "rng": rng}
     if cell == "lstm":
-        options["forget_bias"] = 1.0
+        options["forget_bias"] = forget_bias
         options["cell_activation"], options["output_activation"] = activations
     elif activations != ("tanh", "tanh"):
         raise ValueError(f"--cell {cell} has no cell or output activation to choose")

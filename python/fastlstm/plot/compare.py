@@ -29,16 +29,19 @@ def cell_comparison(runs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Fi
         norm of the gradient before clipping.
     """
     result = figure(10, 3.7 * len(runs))
+    result.suptitle("Line: median of the seeds; band: smallest to largest", fontsize=11)
     grid = result.subplots(len(runs), 2, squeeze=False)
     for row, (setting, cells) in zip(grid, runs.items(), strict=True):
         for axes, which in zip(row, (0, 1), strict=True):
             for cell, values in cells.items():
                 _line(axes, cell, values[which])
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(_minor_label)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False)
-        label(row[0], setting, "epoch", "rms error, fresh sequences")
-        label(row[1], "Gradient, before clipping", "epoch", "mean global norm")
+        label(row[0], f"{setting}: error", "epoch", "rms error, fresh sequences")
+        label(row[1], f"{setting}: gradient", "epoch", "mean norm before clipping")
     return result
 
 
@@ -54,5 +57,10 @@ def _line(axes: Any, cell: str, values: Array) -> None:
         _STYLES[cell],
         color=_COLORS[cell],
         lw=2,
-        label=f"{cell.upper()}, median of {len(values)}",
+        label=f"{cell.upper()}, {len(values)} seeds",
     )
+
+
+def _minor_label(value: float, _position: int) -> str:
+    """Name the twos and fives between powers of ten, the rest would overlap."""
+    return f"{value:g}" if f"{value:.0e}"[0] in "25" else ""
