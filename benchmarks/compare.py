@@ -168,7 +168,7 @@ def print_row(shape: Shape, times: dict[str, float]) -> None:
         cells.append(f"{shape.flops / ours / 1e9:5.0f} GFLOP/s")
         if others:
             cells.append(f"best other / fastlstm {min(others) / ours:5.2f}")
-    print(f"{shape.label:<34}" + "  ".join(cells), flush=True)
+    print(f"{shape.label:<46}" + "  ".join(cells), flush=True)
 
 
 if __name__ == "__main__":
