@@ -2,7 +2,7 @@
 
 The specification that the tests hold the library to: one loop over time, one equation
 a line, any float dtype. No dropout, no ragged batches. Used by
-tests/python/test_reference.py.
+tests/python/oracle.py.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Network:
     bidirectional: bool = False
     cell_activation: str = "tanh"  # of g (LSTM), of h (RNN)
     output_activation: str = "tanh"  # of c on its way to h (LSTM)
+    reset_after: bool = True  # r multiplies W_hn h + b_hn as in torch; if not, h (GRU)
 
     def suffixes(self) -> list[str]:
         """Ends of the parameters' names, in the order of the state's rows."""
@@ -39,8 +40,16 @@ class Step(NamedTuple):
 
     x: Array  # (N, I)
     state: State  # before the step, each (N, H)
-    u: Array  # (N, gates*H), W_hh h + b_hn
-    gates: tuple[Array, ...]  # after their activations, each (N, H)
+    gates: State  # after their activations, each (N, H), and what else the cell keeps
+
+
+class StepGradient(NamedTuple):
+    """Gradients by what a step took: a = W_ih x + b, W_hh, b_hn and the state."""
+
+    a: Array  # (N, gates*H)
+    w_hh: Array  # (gates*H, H)
+    b_hn: Array | None  # (H,), of a GRU
+    state: State  # each (N, H)
 
 
 def sigmoid(v: Array) -> Array:
@@ -64,72 +73,73 @@ SLOPES: dict[str, Callable[[Array], Array]] = {
 """Derivative of each activation, from its value y; 0 where relu has none."""
 
 
-# A cell step takes a = W_ih x + b and u = W_hh h + b_hn, both (N, gates*H), and gives
-# the new state and the gates. Its inverse takes the gradient by the new state and gives
-# those by a, by u, and by the old state where that did not pass through W_hh.
+# A cell step takes a = W_ih x + b (N, gates*H), W_hh, b_hn (of a GRU) and the state,
+# and gives the new state and the gates. Its inverse takes the gradient by the former.
 
 
 def lstm_step(
-    net: Network, a: Array, u: Array, state: State
-) -> tuple[State, tuple[Array, ...]]:
-    i, f, g, o = np.split(a + u, 4, axis=1)
+    net: Network, a: Array, w_hh: Array, b_hn: Array, state: State
+) -> tuple[State, State]:
+    h, c = state
+    i, f, g, o = np.split(a + h @ w_hh.T, 4, axis=1)
     i, f, o = sigmoid(i), sigmoid(f), sigmoid(o)
     g = ACTIVATIONS[net.cell_activation](g)
-    c = f * state[1] + i * g
+    c = f * c + i * g
     y = ACTIVATIONS[net.output_activation](c)
     return (o * y, c), (i, f, g, o, y)
 
 
-def lstm_back(
-    net: Network, d_state: State, step: Step
-) -> tuple[Array, Array, list[Array]]:
+def lstm_back(net: Network, d_state: State, w_hh: Array, step: Step) -> StepGradient:
     i, f, g, o, y = step.gates
+    h, c = step.state
     d_h, d_c = d_state
     d_c = d_c + d_h * o * SLOPES[net.output_activation](y)
     d_i = d_c * g * i * (1 - i)
-    d_f = d_c * step.state[1] * f * (1 - f)
+    d_f = d_c * c * f * (1 - f)
     d_g = d_c * i * SLOPES[net.cell_activation](g)
     d_o = d_h * y * o * (1 - o)
     d_a = np.concatenate([d_i, d_f, d_g, d_o], axis=1)
-    return d_a, d_a, [np.zeros_like(d_h), d_c * f]
+    return StepGradient(d_a, d_a.T @ h, None, (d_a @ w_hh, d_c * f))
 
 
 def gru_step(
-    net: Network, a: Array, u: Array, state: State
-) -> tuple[State, tuple[Array, ...]]:
+    net: Network, a: Array, w_hh: Array, b_hn: Array, state: State
+) -> tuple[State, State]:
+    (h,) = state
     a_r, a_z, a_n = np.split(a, 3, axis=1)
-    u_r, u_z, u_n = np.split(u, 3, axis=1)
-    r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
-    n = np.tanh(a_n + r * u_n)
-    return (n + z * (state[0] - n),), (r, z, n)
+    w_r, w_z, w_n = np.split(w_hh, 3)
+    r, z = sigmoid(a_r + h @ w_r.T), sigmoid(a_z + h @ w_z.T)
+    fed = h if net.reset_after else r * h
+    u = fed @ w_n.T + b_hn
+    n = np.tanh(a_n + (r * u if net.reset_after else u))
+    return (n + z * (h - n),), (r, z, n, fed, u)
 
 
-def gru_back(
-    net: Network, d_state: State, step: Step
-) -> tuple[Array, Array, list[Array]]:
-    r, z, n = step.gates
-    u_n = np.split(step.u, 3, axis=1)[2]
-    (d_h,) = d_state
+def gru_back(net: Network, d_state: State, w_hh: Array, step: Step) -> StepGradient:
+    r, z, n, fed, u = step.gates
+    (h,), (d_h,) = step.state, d_state
+    w_r, w_z, w_n = np.split(w_hh, 3)
     d_n = d_h * (1 - z) * (1 - n * n)
-    d_z = d_h * (step.state[0] - n) * z * (1 - z)
-    d_r = d_n * u_n * r * (1 - r)
+    d_z = d_h * (h - n) * z * (1 - z)
+    d_u = d_n * r if net.reset_after else d_n
+    d_fed = d_u @ w_n
+    d_r = (d_n * u if net.reset_after else d_fed * h) * r * (1 - r)
+    d_h = d_h * z + d_r @ w_r + d_z @ w_z + (d_fed if net.reset_after else d_fed * r)
     d_a = np.concatenate([d_r, d_z, d_n], axis=1)
-    d_u = np.concatenate([d_r, d_z, d_n * r], axis=1)
-    return d_a, d_u, [d_h * z]
+    d_w_hh = np.concatenate([d_r.T @ h, d_z.T @ h, d_u.T @ fed])
+    return StepGradient(d_a, d_w_hh, d_u.sum(axis=0), (d_h,))
 
 
 def rnn_step(
-    net: Network, a: Array, u: Array, state: State
-) -> tuple[State, tuple[Array, ...]]:
-    h = ACTIVATIONS[net.cell_activation](a + u)
+    net: Network, a: Array, w_hh: Array, b_hn: Array, state: State
+) -> tuple[State, State]:
+    h = ACTIVATIONS[net.cell_activation](a + state[0] @ w_hh.T)
     return (h,), (h,)
 
 
-def rnn_back(
-    net: Network, d_state: State, step: Step
-) -> tuple[Array, Array, list[Array]]:
+def rnn_back(net: Network, d_state: State, w_hh: Array, step: Step) -> StepGradient:
     d_a = d_state[0] * SLOPES[net.cell_activation](step.gates[0])
-    return d_a, d_a, [np.zeros_like(d_a)]
+    return StepGradient(d_a, d_a.T @ step.state[0], None, (d_a @ w_hh,))
 
 
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step}
@@ -148,6 +158,7 @@ def forward(
     finals: list[State] = []
     tape: list[list[Step]] = []
     outputs: list[Array] = []
+    zero = np.zeros((), x.dtype)
     for k, suffix in enumerate(net.suffixes()):
         if k % directions == 0 and k > 0:
             x, outputs = np.concatenate(outputs, axis=2), []
@@ -156,12 +167,10 @@ def forward(
         steps: dict[int, Step] = {}
         h = np.zeros((*x.shape[:2], w_hh.shape[1]), x.dtype)
         for t in _times(len(x), suffix):
-            a = x[t] @ w_ih.T + params.get("bias" + suffix, 0)
-            u = now[0] @ w_hh.T
-            if "bias_hn" + suffix in params:
-                u[:, -w_hh.shape[1] :] += params["bias_hn" + suffix]
-            after, gates = STEPS[net.cell](net, a, u, now)
-            steps[t] = Step(x[t], now, u, gates)
+            a = x[t] @ w_ih.T + params.get("bias" + suffix, zero)
+            b_hn = params.get("bias_hn" + suffix, zero)
+            after, gates = STEPS[net.cell](net, a, w_hh, b_hn, now)
+            steps[t] = Step(x[t], now, gates)
             now, h[t] = after, after[0]
         tape.append([steps[t] for t in range(len(x))])
         finals.append(now)
@@ -179,7 +188,6 @@ def backward(
 ) -> tuple[Array, State, dict[str, Array]]:
     """Back-propagate through time: gradients by x, by the initial state, by params."""
     directions = 2 if net.bidirectional else 1
-    hidden = d_state[0].shape[2]
     grads = {name: np.zeros_like(value) for name, value in params.items()}
     d_state0 = tuple(np.zeros_like(d) for d in d_state)
     suffixes = net.suffixes()
@@ -191,21 +199,21 @@ def backward(
             suffix = suffixes[k]
             w_ih, w_hh = params["weight_ih" + suffix], params["weight_hh" + suffix]
             d_y = np.split(d_output, directions, axis=2)[k - first]
-            d_now = [d[k].copy() for d in d_state]
+            d_now = [part[k].copy() for part in d_state]
             for t in reversed(_times(len(d_y), suffix)):
                 step = tape[k][t]
                 d_now[0] += d_y[t]
-                d_a, d_u, d_now = BACKS[net.cell](net, tuple(d_now), step)
-                d_now[0] += d_u @ w_hh
-                d_x[t] += d_a @ w_ih
-                grads["weight_ih" + suffix] += d_a.T @ step.x
-                grads["weight_hh" + suffix] += d_u.T @ step.state[0]
+                d = BACKS[net.cell](net, tuple(d_now), w_hh, step)
+                d_now = list(d.state)
+                d_x[t] += d.a @ w_ih
+                grads["weight_ih" + suffix] += d.a.T @ step.x
+                grads["weight_hh" + suffix] += d.w_hh
                 if "bias" + suffix in params:
-                    grads["bias" + suffix] += d_a.sum(axis=0)
+                    grads["bias" + suffix] += d.a.sum(axis=0)
                 if "bias_hn" + suffix in params:
-                    grads["bias_hn" + suffix] += d_u[:, -hidden:].sum(axis=0)
-            for total, d in zip(d_state0, d_now, strict=True):
-                total[k] = d
+                    grads["bias_hn" + suffix] += d.b_hn
+            for total, part in zip(d_state0, d_now, strict=True):
+                total[k] = part
         d_output = d_x
     return d_output, d_state0, grads
 
