@@ -19,15 +19,16 @@ constexpr Index kMinRowsPerThread = 8;
 
 template <class T>
 LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
-                       Index seq_len, Index batch_size) {
+                       const SequenceRows& rows) {
   LayerPlan<T> plan{};
   plan.kernels = &kernels<T>();
   plan.cell = config.cell;
   plan.cell_activation = config.cell_activation;
   plan.output_activation = config.output_activation;
   plan.reverse = reverse;
-  plan.seq_len = seq_len;
-  plan.batch_size = batch_size;
+  plan.rows = rows;
+  plan.seq_len = rows.seq_len;
+  plan.batch_size = rows.batch_size;
   plan.input_size =
       layer == 0 ? config.input_size : config.directions() * config.hidden_size;
   plan.hidden_size = config.hidden_size;
@@ -141,8 +142,8 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
   team.barrier();
 }
 
-template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool, Index,
-                                           Index);
+template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool,
+                                           const SequenceRows&);
 template Split choose_split<float>(const LayerPlan<float>&);
 template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&);
 template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
@@ -153,8 +154,8 @@ template void pack_weights<float>(const LayerPlan<float>&,
                                   const LayerArrays<const float>&, const Team&,
                                   const PackedWeights<float>&);
 
-template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool, Index,
-                                             Index);
+template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool,
+                                             const SequenceRows&);
 template Split choose_split<double>(const LayerPlan<double>&);
 template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&);
 template void pack_state<double>(const LayerPlan<double>&, const double*, double*);

@@ -6,6 +6,7 @@
 #include "fastlstm/recurrent.hpp"
 #include "kernels/table.hpp"
 #include "parallel.hpp"
+#include "rows.hpp"
 
 namespace fastlstm {
 
@@ -16,6 +17,7 @@ struct LayerPlan {
   Activation cell_activation;
   Activation output_activation;
   bool reverse;
+  SequenceRows rows;
   Index seq_len, batch_size, input_size, hidden_size;
   Index width;         // W
   Index panels;        // P
@@ -40,7 +42,7 @@ struct LayerPlan {
 
 template <class T>
 LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
-                       Index seq_len, Index batch_size);
+                       const SequenceRows& rows);
 
 // How threads share a layer. By rows: each thread runs its batch rows through time on
 // its own. By panels: all threads work on each step, with a barrier between steps.

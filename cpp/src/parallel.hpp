@@ -3,6 +3,7 @@
 // sleeps. A call made while another region runs gets a team of one.
 #pragma once
 
+#include "denormals.hpp"
 #include "fastlstm/types.hpp"
 
 namespace fastlstm {
@@ -33,12 +34,15 @@ class Team {
 using RegionBody = void (*)(void* context, const Team& team);
 void run_region(int threads, RegionBody body, void* context);
 
-// body must not throw.
+// body must not throw. It runs with denormals flushed to zero.
 template <class Body>
 void parallel(int threads, Body& body) {
   run_region(
       threads,
-      [](void* context, const Team& team) { (*static_cast<Body*>(context))(team); },
+      [](void* context, const Team& team) {
+        const DenormalGuard guard;
+        (*static_cast<Body*>(context))(team);
+      },
       &body);
 }
 

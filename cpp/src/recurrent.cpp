@@ -143,7 +143,7 @@ void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args
     for (Index direction = 0; direction < directions; ++direction) {
       const Index i = layer * directions + direction;
       const LayerPlan<T> plan =
-          make_plan<T>(config, layer, direction == 1, args.seq_len, args.batch_size);
+          make_plan<T>(config, layer, direction == 1, {args.seq_len, args.batch_size});
       LayerForward<T> pass{};
       pass.params = args.params[i];
       pass.x = x;
@@ -225,7 +225,7 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
       pass.d_h0 = offset(args.d_h0, i * state);
       pass.d_c0 = offset(args.d_c0, i * state);
       layer_backward(
-          make_plan<T>(config, layer, direction == 1, tape.seq_len, tape.batch_size),
+          make_plan<T>(config, layer, direction == 1, {tape.seq_len, tape.batch_size}),
           pass, pool);
     }
     if (layer > 0 && dropped) {

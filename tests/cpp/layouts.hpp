@@ -24,7 +24,7 @@ LayerPlan<T> small_plan(CellKind cell, Index batch_size, Index input_size,
   config.cell = cell;
   config.input_size = input_size;
   config.hidden_size = hidden_size;
-  return make_plan<T>(config, 0, false, 1, batch_size);
+  return make_plan<T>(config, 0, false, {1, batch_size});
 }
 
 // Calls visit(row, panel, slot, lane) for every row of the weight matrix that `map`

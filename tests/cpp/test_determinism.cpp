@@ -25,7 +25,8 @@ constexpr int kThreadCounts[] = {2, 3, 4, 8};
 
 template <class T>
 Split split_of(const RecurrentConfig& config, const Shape& shape) {
-  return choose_split(make_plan<T>(config, 0, false, shape.seq_len, shape.batch_size));
+  return choose_split(
+      make_plan<T>(config, 0, false, {shape.seq_len, shape.batch_size}));
 }
 
 template <class T>
