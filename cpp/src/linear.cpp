@@ -1,76 +1,20 @@
-// Dense layer, forward and backward, in plain loops that the compiler vectorises.
-// Heads are small beside the recurrence they follow, so nothing is packed.
+// Dense layer, forward and backward: its rows and columns dealt out to threads. The
+// products themselves are kernels.
 #include "fastlstm/linear.hpp"
+
+#include "fastlstm/threads.hpp"
+#include "kernels/table.hpp"
+#include "parallel.hpp"
 
 namespace fastlstm {
 namespace {
 
-// A tile of 4 x 4 sums is 16 independent chains of additions: enough to hide the
-// latency of 4 cycles at two additions a cycle, and it still fits 16 registers.
-constexpr Index kTile = 4;
+// Fewer multiply-adds than this are done within about 100 us.
+constexpr Index kMinParallelWork = 4000000;
 
-// out[r][o] = bias[o] + sum_k x[r][k] weight[o][k] for one tile of rows and outputs
-template <class T, Index kRows, Index kOuts>
-void forward_tile(const LinearShape& shape, const T* x, const T* weight, const T* bias,
-                  T* out) noexcept {
-  T sum[kRows][kOuts];
-  for (Index r = 0; r < kRows; ++r) {
-    for (Index o = 0; o < kOuts; ++o) sum[r][o] = bias ? bias[o] : T(0);
-  }
-  const Index depth = shape.in_features;
-  for (Index k = 0; k < depth; ++k) {
-    for (Index r = 0; r < kRows; ++r) {
-      for (Index o = 0; o < kOuts; ++o) {
-        sum[r][o] += x[r * depth + k] * weight[o * depth + k];
-      }
-    }
-  }
-  for (Index r = 0; r < kRows; ++r) {
-    for (Index o = 0; o < kOuts; ++o) {
-      out[r * shape.out_features + o] = sum[r][o];
-    }
-  }
-}
-
-// Tiles of kRows rows over all outputs.
-template <class T, Index kRows>
-void forward_rows(const LinearShape& shape, const T* x, const T* weight, const T* bias,
-                  T* out) noexcept {
-  Index o = 0;
-  for (; o + kTile <= shape.out_features; o += kTile) {
-    forward_tile<T, kRows, kTile>(shape, x, weight + o * shape.in_features,
-                                  bias ? bias + o : nullptr, out + o);
-  }
-  for (; o < shape.out_features; ++o) {
-    forward_tile<T, kRows, 1>(shape, x, weight + o * shape.in_features,
-                              bias ? bias + o : nullptr, out + o);
-  }
-}
-
-// sum[k] += a[0] row0[k] + ... + a[3] row3[k], rows `stride` apart
-template <class T>
-void add_four_rows(Index n, const T* a, Index a_stride, const T* rows, Index stride,
-                   T* sum) noexcept {
-  const T a0 = a[0], a1 = a[a_stride], a2 = a[2 * a_stride], a3 = a[3 * a_stride];
-  for (Index k = 0; k < n; ++k) {
-    sum[k] = (((sum[k] + a0 * rows[k]) + a1 * rows[stride + k]) +
-              a2 * rows[2 * stride + k]) +
-             a3 * rows[3 * stride + k];
-  }
-}
-
-// sum[k] += sum_j a[j] rows[j][k], j ascending: one order whatever the unrolling
-template <class T>
-void add_rows(Index count, Index n, const T* a, Index a_stride, const T* rows,
-              T* sum) noexcept {
-  Index j = 0;
-  for (; j + 4 <= count; j += 4) {
-    add_four_rows(n, a + j * a_stride, a_stride, rows + j * n, n, sum);
-  }
-  for (; j < count; ++j) {
-    const T factor = a[j * a_stride];
-    for (Index k = 0; k < n; ++k) sum[k] += factor * rows[j * n + k];
-  }
+int threads_for(const LinearShape& shape) {
+  const Index work = shape.rows * shape.in_features * shape.out_features;
+  return work < kMinParallelWork ? 1 : num_threads();
 }
 
 }  // namespace
@@ -78,37 +22,44 @@ void add_rows(Index count, Index n, const T* a, Index a_stride, const T* rows,
 template <class T>
 void linear_forward(const LinearShape& shape, const T* x, const T* weight,
                     const T* bias, T* out) noexcept {
-  Index row = 0;
-  for (; row + kTile <= shape.rows; row += kTile) {
-    forward_rows<T, kTile>(shape, x + row * shape.in_features, weight, bias,
-                           out + row * shape.out_features);
-  }
-  for (; row < shape.rows; ++row) {
-    forward_rows<T, 1>(shape, x + row * shape.in_features, weight, bias,
-                       out + row * shape.out_features);
-  }
+  const Kernels<T>& k = kernels<T>();
+  auto body = [&](const Team& team) {
+    const Team::Range rows = team.share(shape.rows, k.outer_tile);
+    k.dense_forward({rows.end - rows.begin, shape.in_features, shape.out_features,
+                     x + rows.begin * shape.in_features, weight, bias,
+                     out + rows.begin * shape.out_features});
+  };
+  parallel(threads_for(shape), body);
 }
 
-// d_x = d_out weight;  d_weight += d_out^T x;  d_bias += sum over rows of d_out
 template <class T>
 void linear_backward(const LinearShape& shape, const T* x, const T* weight,
                      const T* d_out, T* d_weight, T* d_bias, T* d_x) noexcept {
-  const Index in = shape.in_features;
-  const Index outs = shape.out_features;
-  for (Index o = 0; o < outs; ++o) {
-    add_rows(shape.rows, in, d_out + o, outs, x, d_weight + o * in);
-  }
-  if (d_bias != nullptr) {
-    for (Index row = 0; row < shape.rows; ++row) {
-      for (Index o = 0; o < outs; ++o) d_bias[o] += d_out[row * outs + o];
-    }
-  }
-  if (d_x == nullptr) return;
-  for (Index row = 0; row < shape.rows; ++row) {
-    T* d_x_row = d_x + row * in;
-    for (Index k = 0; k < in; ++k) d_x_row[k] = T(0);
-    add_rows(outs, in, d_out + row * outs, 1, weight, d_x_row);
-  }
+  const Kernels<T>& k = kernels<T>();
+  DenseBackwardArgs<T> all{};
+  all.rows = shape.rows;
+  all.inputs = shape.in_features;
+  all.outputs = shape.out_features;
+  all.x = x;
+  all.w = weight;
+  all.d_out = d_out;
+  all.d_w = d_weight;
+  all.d_bias = d_bias;
+  all.d_x = d_x;
+  auto body = [&](const Team& team) {
+    DenseBackwardArgs<T> part = all;
+    const Team::Range columns = team.share(shape.in_features, k.width);
+    part.col_begin = columns.begin;
+    part.col_end = columns.end;
+    k.dense_d_w(part);
+    if (d_x == nullptr) return;
+    const Team::Range rows = team.share(shape.rows, k.outer_tile);
+    part.rows = rows.end - rows.begin;
+    part.d_out = d_out + rows.begin * shape.out_features;
+    part.d_x = d_x + rows.begin * shape.in_features;
+    k.dense_d_x(part);
+  };
+  parallel(threads_for(shape), body);
 }
 
 template <class T>

@@ -71,43 +71,36 @@ def regression_loss(
     mask: Any,
     d_prediction: Any,
 ) -> float: ...
-def sgd_update(
+
+class Sgd:
+    def __init__(
+        self, *, momentum: float, weight_decay: float, nesterov: bool
+    ) -> None: ...
+
+class Adam:
+    def __init__(
+        self,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None: ...
+
+class Rmsprop:
+    def __init__(
+        self, *, alpha: float, eps: float, momentum: float, weight_decay: float
+    ) -> None: ...
+
+def update(
+    rule: Sgd | Adam | Rmsprop,
     params: list[Any],
     grads: list[Any],
-    velocity: list[Any] | None,
+    state: list[list[Any]],
     *,
     lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
+    number: float,
     grad_scale: float,
 ) -> None: ...
-def adam_update(
-    params: list[Any],
-    grads: list[Any],
-    mean: list[Any],
-    square: list[Any],
-    *,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    step: float,
-    grad_scale: float,
-) -> None: ...
-def rmsprop_update(
-    params: list[Any],
-    grads: list[Any],
-    square: list[Any],
-    velocity: list[Any] | None,
-    *,
-    lr: float,
-    alpha: float,
-    eps: float,
-    momentum: float,
-    weight_decay: float,
-    grad_scale: float,
-) -> None: ...
-def sum_of_squares(grads: list[Any]) -> float: ...
+def gradient_norm(grads: list[Any]) -> float: ...

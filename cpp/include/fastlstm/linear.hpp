@@ -19,7 +19,7 @@ struct LinearShape {
 // weight: (out_features, in_features), row-major; read
 // bias:   (out_features,); read; nullptr counts as zeros
 // out:    (rows, out_features), row-major; written; must not alias the others
-// Every output is one sum in the order bias, then inputs: it does not depend on rows.
+// The order of every sum depends on in_features alone, not on rows.
 template <class T>
 void linear_forward(const LinearShape& shape, const T* x, const T* weight,
                     const T* bias, T* out) noexcept;

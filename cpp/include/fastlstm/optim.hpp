@@ -1,65 +1,83 @@
-// Optimizer steps, one pass over a parameter, its gradient and its state.
-// Schedules and the loop over parameters are the caller's. The equations are torch's.
-// Called by the bindings and by C++ users.
+// Optimizer steps over all parameters of a model, and clipping by the global norm.
+// The equations are torch's. Schedules are the caller's. Called by training.hpp, by the
+// bindings and by C++ users.
+//
+// In every update the gradient used is g = grad_scale * grad [+ weight_decay * param]:
+// clipping costs no pass of its own.
 #pragma once
+
+#include <variant>
 
 #include "fastlstm/types.hpp"
 
 namespace fastlstm {
 
-// In every step the gradient used is grad_scale * grad: clipping by the global norm
-// costs no pass of its own.
-
-struct SgdStep {
-  double lr;
-  double momentum;      // 0: no velocity is kept
-  double weight_decay;  // added to the gradient as weight_decay * param
-  bool nesterov;
-  double grad_scale;
+// velocity = momentum velocity + g
+// param -= lr (nesterov ? g + momentum velocity : velocity); without momentum lr g
+struct Sgd {
+  double momentum = 0;  // 0: no velocity is kept
+  double weight_decay = 0;
+  bool nesterov = false;
 };
 
-struct AdamStep {
-  double lr;
-  double beta1;
-  double beta2;
-  double eps;
-  double weight_decay;
-  bool decoupled;  // AdamW: shrink the parameter instead of adding to the gradient
-  double step;     // 1 at the first step; corrects the bias of both averages
-  double grad_scale;
+// mean += (1 - beta1) (g - mean);  square = beta2 square + (1 - beta2) g^2
+// param -= lr / (1 - beta1^n) mean / (sqrt(square / (1 - beta2^n)) + eps)  at step n
+struct Adam {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  // AdamW: shrink param by lr * weight_decay * param instead of adding to g.
+  bool decoupled = false;
 };
 
-struct RmspropStep {
-  double lr;
-  double alpha;
-  double eps;
-  double momentum;  // 0: no velocity is kept
-  double weight_decay;
-  double grad_scale;
+// square = alpha square + (1 - alpha) g^2;  u = g / (sqrt(square) + eps)
+// velocity = momentum velocity + u;  param -= lr (momentum ? velocity : u)
+struct Rmsprop {
+  double alpha = 0.99;
+  double eps = 1e-8;
+  double momentum = 0;  // 0: no velocity is kept
+  double weight_decay = 0;
 };
 
-// grad:     (n,); read
-// param:    (n,); updated
-// velocity: (n,); updated; nullptr where momentum is 0
-template <class T>
-void sgd_update(Index n, const SgdStep& step, const T* grad, T* param,
-                T* velocity) noexcept;
+using UpdateRule = std::variant<Sgd, Adam, Rmsprop>;
 
-// grad: (n,); read
-// param, mean, square: (n,); updated; mean and square start at 0
-template <class T>
-void adam_update(Index n, const AdamStep& step, const T* grad, T* param, T* mean,
-                 T* square) noexcept;
+struct UpdateStep {
+  double lr;
+  double number;  // 1 at the first step; corrects the bias of Adam's averages
+  double grad_scale = 1;
+  bool zero_grads = false;  // leave the gradients at zero, in the same pass
+};
 
-// grad: (n,); read
-// param, square: (n,); updated; square starts at 0
-// velocity: (n,); updated; nullptr where momentum is 0
+// One array of parameters and what belongs to it: (size) each.
 template <class T>
-void rmsprop_update(Index n, const RmspropStep& step, const T* grad, T* param,
-                    T* square, T* velocity) noexcept;
+struct Parameter {
+  Index size;
+  T* param;   // updated
+  T* grad;    // read
+  T* first;   // updated, 0 at first. SGD: velocity; Adam: mean; RMSprop: square
+  T* second;  // as first. Adam: square; RMSprop: velocity. Null where nothing is kept
+};
 
-// sum_i grad[i]^2 in double, in an order that depends on n alone.
+// Updates every array. Elements do not depend on each other, nor on threads.
 template <class T>
-double sum_of_squares(Index n, const T* grad) noexcept;
+void update(const UpdateRule& rule, const UpdateStep& step, const Parameter<T>* params,
+            Index count) noexcept;
+
+// Square root of the sum of all squared gradients, in double and in an order that
+// depends on the sizes alone.
+template <class T>
+double gradient_norm(const Parameter<T>* params, Index count) noexcept;
+
+// torch's factor that brings a norm to max_norm at most: max_norm / (norm + 1e-6),
+// never above 1.
+double clip_scale(double norm, double max_norm) noexcept;
+
+// Both in one go: the update with grad_scale * clip_scale(norm, max_norm) for its
+// scale, where norm is that of the gradients as they are. Returns norm. If it is not
+// finite, no parameter is touched.
+template <class T>
+double clipped_update(const UpdateRule& rule, const UpdateStep& step, double max_norm,
+                      const Parameter<T>* params, Index count) noexcept;
 
 }  // namespace fastlstm

@@ -3,10 +3,12 @@
 #pragma once
 
 #include "checksum.hpp"
+#include "dense.hpp"
 #include "gemm.hpp"
 #include "gru.hpp"
 #include "lstm.hpp"
 #include "math.hpp"
+#include "optim.hpp"
 #include "pack.hpp"
 #include "table.hpp"
 
@@ -50,6 +52,13 @@ const Kernels<T>& kernel_table() {
       row_product<V>,
       outer<V, Isa>,
       column_sum<V>,
+      dense_forward<V, Isa>,
+      dense_d_x<V, Isa>,
+      dense_d_w<V, Isa>,
+      sgd<V>,
+      adam<V>,
+      rmsprop<V>,
+      sum_of_squares<T>,
       checksum,
       activate_array<V>,
   };

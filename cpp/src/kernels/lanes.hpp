@@ -27,5 +27,13 @@ inline void store_lanes(V v, T* p, int lanes) {
   }
 }
 
+// Calls body(i, lanes) for every vector of n elements; the last may have fewer lanes.
+template <class V, class Body>
+inline void for_vectors(Index n, const Body& body) {
+  Index i = 0;
+  for (; i + V::kWidth <= n; i += V::kWidth) body(i, V::kWidth);
+  if (i < n) body(i, static_cast<int>(n - i));
+}
+
 }  // namespace
 }  // namespace fastlstm

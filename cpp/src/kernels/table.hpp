@@ -160,6 +160,65 @@ struct OuterArgs {
   bool accumulate;   // start from d_w instead of zeros
 };
 
+// A dense layer on the rows of x: out = x w^T + bias. A sum over inputs runs in lanes,
+// one vector for each output, whatever the rows and the tiles.
+template <class T>
+struct DenseArgs {
+  Index rows, inputs, outputs;
+  const T* x;     // (rows, inputs)
+  const T* w;     // (outputs, inputs)
+  const T* bias;  // (outputs) or null: zeros
+  T* out;         // (rows, outputs), written
+};
+
+// The way back: d_x = d_out w; d_w += d_out^T x and d_bias += sum of d_out, rows in
+// ascending order.
+template <class T>
+struct DenseBackwardArgs {
+  Index rows, inputs, outputs;
+  Index col_begin, col_end;  // columns of x and w of this call, for d_w
+  const T* x;                // (rows, inputs)
+  const T* w;                // (outputs, inputs)
+  const T* d_out;            // (rows, outputs)
+  T* d_w;                    // (outputs, inputs), added to
+  T* d_bias;                 // (outputs), added to; may be null
+  T* d_x;                    // (rows, inputs), written
+};
+
+// n parameters with what an optimizer keeps for each; see fastlstm/optim.hpp.
+template <class T>
+struct UpdateArgs {
+  Index n;
+  T* param;   // updated
+  T* grad;    // read; set to zero if zero_grad
+  T* first;   // updated: velocity (SGD), mean (Adam), mean square (RMSprop)
+  T* second;  // updated: mean square (Adam), velocity (RMSprop)
+  bool zero_grad;
+};
+
+// Factors of the updates, worked out in double and rounded once. In all of them the
+// gradient used is g = scale * grad + decay * param.
+template <class T>
+struct SgdFactors {
+  T scale, decay;
+  T rate, momentum;
+  T direct, ahead;  // param -= rate * (direct * g + ahead * velocity)
+};
+
+template <class T>
+struct AdamFactors {
+  T scale, decay;
+  T keep1, beta2, keep2;      // keep = 1 - beta
+  T inverse_root, eps, rate;  // both averages' corrections are in root and rate
+  T shrink;                   // of the parameter: AdamW
+};
+
+template <class T>
+struct RmspropFactors {
+  T scale, decay;
+  T alpha, keep, eps, rate, momentum;
+};
+
 template <class T>
 struct Kernels {
   const char* name;
@@ -198,6 +257,17 @@ struct Kernels {
   void (*outer)(const OuterArgs<T>&);
   // d_bias (4 W) = [d_bias +] sum over rows of d_gates (rows, 4 W), one panel.
   void (*column_sum)(const T* d_gates, Index rows, bool accumulate, T* d_bias);
+
+  void (*dense_forward)(const DenseArgs<T>&);
+  void (*dense_d_x)(const DenseBackwardArgs<T>&);
+  void (*dense_d_w)(const DenseBackwardArgs<T>&);
+
+  // Null first (SGD) or second (RMSprop): no momentum.
+  void (*sgd)(const SgdFactors<T>&, const UpdateArgs<T>&);
+  void (*adam)(const AdamFactors<T>&, const UpdateArgs<T>&);
+  void (*rmsprop)(const RmspropFactors<T>&, const UpdateArgs<T>&);
+  // sum of x[i]^2 in double, in an order that depends on n alone.
+  double (*sum_of_squares)(const T* x, Index n);
 
   // Stirs data into kChecksumLanes running sums.
   void (*checksum)(const void* data, std::size_t bytes, std::uint64_t* sums);

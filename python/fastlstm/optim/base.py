@@ -1,14 +1,16 @@
 """What every optimizer shares: its learning rate, its state and its layers.
 
-The update itself is in rules.py, the norm of the gradients in clipping.py.
+The rules are in rules.py, the norm of the gradients in clipping.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from fastlstm import _core
 from fastlstm._checks import check_real
 from fastlstm.nn.module import Array, Module
 
@@ -106,4 +108,16 @@ class Optimizer:
         lr: float,
         scale: float,
     ) -> None:
-        raise NotImplementedError(f"{type(self).__name__} must define _update()")
+        _core.update(
+            self._rule(),
+            params,
+            grads,
+            list(state.values()),
+            lr=lr,
+            number=self.steps,
+            grad_scale=scale,
+        )
+
+    def _rule(self) -> Any:
+        """Return the core's rule, whose first and second are the slots in order."""
+        raise NotImplementedError(f"{type(self).__name__} must define _rule()")

@@ -30,7 +30,7 @@ def grad_norm(grads: Grads) -> float:
     >>> grad_norm({"weight": np.array([3.0, 4.0])})
     5.0
     """
-    return math.sqrt(_core.sum_of_squares(_arrays(grads)))
+    return _core.gradient_norm(_arrays(grads))
 
 
 def clip_scale(norm: float, max_norm: float) -> float:
@@ -78,7 +78,7 @@ def clip_grad_norm(grads: Grads, max_norm: float) -> float:
     """
     limit = check_real("max_norm", max_norm, above=0)
     arrays = _arrays(grads)
-    norm = math.sqrt(_core.sum_of_squares(arrays))
+    norm = _core.gradient_norm(arrays)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the gradient norm is {norm}")
     scale = clip_scale(norm, limit)

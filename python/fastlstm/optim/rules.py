@@ -1,13 +1,12 @@
 """The optimizers. Equations and defaults are those of torch.optim.
 
-One pass of the core over each parameter does the whole update, clipping included.
+The update itself is the core's; here are the settings and their checks.
 """
 
 from __future__ import annotations
 
 from fastlstm import _core
 from fastlstm._checks import check_real
-from fastlstm.nn.module import Array
 from fastlstm.optim.base import Optimizer
 
 
@@ -53,23 +52,11 @@ class SGD(Optimizer):
             lr, weight_decay, slots=("velocity",) if self.momentum > 0 else ()
         )
 
-    def _update(
-        self,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        lr: float,
-        scale: float,
-    ) -> None:
-        _core.sgd_update(
-            params,
-            grads,
-            state.get("velocity"),
-            lr=lr,
+    def _rule(self) -> _core.Sgd:
+        return _core.Sgd(
             momentum=self.momentum,
-            nesterov=self.nesterov,
             weight_decay=self.weight_decay,
-            grad_scale=scale,
+            nesterov=self.nesterov,
         )
 
 
@@ -118,27 +105,13 @@ class Adam(Optimizer):
         )
         self.eps = check_real("eps", eps, above=0)
 
-    def _update(
-        self,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        lr: float,
-        scale: float,
-    ) -> None:
-        _core.adam_update(
-            params,
-            grads,
-            state["mean"],
-            state["square"],
-            lr=lr,
+    def _rule(self) -> _core.Adam:
+        return _core.Adam(
             beta1=self.betas[0],
             beta2=self.betas[1],
             eps=self.eps,
             weight_decay=self.weight_decay,
             decoupled=self._decoupled,
-            step=self.steps,
-            grad_scale=scale,
         )
 
 
@@ -215,23 +188,10 @@ class RMSprop(Optimizer):
         slots = ("square", "velocity") if self.momentum > 0 else ("square",)
         super().__init__(lr, weight_decay, slots=slots)
 
-    def _update(
-        self,
-        params: list[Array],
-        grads: list[Array],
-        state: dict[str, list[Array]],
-        lr: float,
-        scale: float,
-    ) -> None:
-        _core.rmsprop_update(
-            params,
-            grads,
-            state["square"],
-            state.get("velocity"),
-            lr=lr,
+    def _rule(self) -> _core.Rmsprop:
+        return _core.Rmsprop(
             alpha=self.alpha,
             eps=self.eps,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            grad_scale=scale,
         )
