@@ -5,13 +5,15 @@
 #include <cstddef>
 #include <memory>
 
+#include "fastlstm/export.h"
+
 namespace fastlstm {
 
 class BufferPool;
 
 // A 64-byte aligned block; goes back to its pool when destroyed. Contents are
 // undefined.
-class Buffer {
+class FASTLSTM_API Buffer {
  public:
   Buffer() = default;
   ~Buffer() { reset(); }
@@ -42,7 +44,7 @@ class Buffer {
 };
 
 // A free list of blocks. Safe to use from several threads; buffers may outlive it.
-class BufferPool {
+class FASTLSTM_API BufferPool {
  public:
   BufferPool();
   // A block of at least `bytes`. Throws std::bad_alloc.

@@ -4,22 +4,24 @@
 #include <string>
 #include <vector>
 
+#include "fastlstm/export.h"
+
 namespace fastlstm {
 
 // Instruction sets that both this build and this CPU have, worst first; "scalar"
 // always.
-std::vector<std::string> available_isas();
+FASTLSTM_API std::vector<std::string> available_isas();
 
 // The instruction set in force. The first call resolves it: FASTLSTM_ISA if set, else
 // the best available. Throws std::invalid_argument if FASTLSTM_ISA names one not
 // available.
-std::string isa();
+FASTLSTM_API std::string isa();
 
 // Forces an instruction set by name, or "auto". Not to be called while a computation
 // runs in another thread. Throws std::invalid_argument naming what is available.
-void set_isa(const std::string& name);
+FASTLSTM_API void set_isa(const std::string& name);
 
 // Marketing name of the CPU, or "unknown".
-std::string cpu_name();
+FASTLSTM_API std::string cpu_name();
 
 }  // namespace fastlstm

@@ -3,6 +3,7 @@
 
 #include "fastlstm/buffer.hpp"
 #include "fastlstm/cpu.hpp"
+#include "fastlstm/export.h"
 #include "fastlstm/linear.hpp"
 #include "fastlstm/losses.hpp"
 #include "fastlstm/optim.hpp"

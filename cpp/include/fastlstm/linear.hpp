@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "fastlstm/export.h"
 #include "fastlstm/types.hpp"
 
 namespace fastlstm {
@@ -21,8 +22,8 @@ struct LinearShape {
 // out:    (rows, out_features), row-major; written; must not alias the others
 // The order of every sum depends on in_features alone, not on rows.
 template <class T>
-void linear_forward(const LinearShape& shape, const T* x, const T* weight,
-                    const T* bias, T* out) noexcept;
+FASTLSTM_API void linear_forward(const LinearShape& shape, const T* x, const T* weight,
+                                 const T* bias, T* out) noexcept;
 
 // x, weight: as in linear_forward; read
 // d_out:    (rows, out_features); read
@@ -31,15 +32,16 @@ void linear_forward(const LinearShape& shape, const T* x, const T* weight,
 // d_x:      (rows, in_features); written; nullptr where nobody needs it
 // No output may alias another array.
 template <class T>
-void linear_backward(const LinearShape& shape, const T* x, const T* weight,
-                     const T* d_out, T* d_weight, T* d_bias, T* d_x) noexcept;
+FASTLSTM_API void linear_backward(const LinearShape& shape, const T* x, const T* weight,
+                                  const T* d_out, T* d_weight, T* d_bias,
+                                  T* d_x) noexcept;
 
 // table[indices[i]] += values[i] for i ascending
 // indices: (count,), each a row of table; read
 // values:  (count, columns), row-major; read
 // table:   (any, columns), row-major; accumulated
 template <class T>
-void scatter_add(Index count, Index columns, const std::int64_t* indices,
-                 const T* values, T* table) noexcept;
+FASTLSTM_API void scatter_add(Index count, Index columns, const std::int64_t* indices,
+                              const T* values, T* table) noexcept;
 
 }  // namespace fastlstm

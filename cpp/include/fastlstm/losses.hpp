@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "fastlstm/export.h"
 #include "fastlstm/types.hpp"
 
 namespace fastlstm {
@@ -33,13 +34,13 @@ enum class ErrorPenalty {
 // logits, out: (rows, columns), row-major; may be the same array
 // out[r] = exp(logits[r] - max) / sum exp(logits[r] - max)
 template <class T>
-void softmax(const LossShape& shape, const T* logits, T* out) noexcept;
+FASTLSTM_API void softmax(const LossShape& shape, const T* logits, T* out) noexcept;
 
 // First real row whose label is not in 0..columns-1, or -1.
 // labels: (rows,); read
 // mask:   (rows,) or nullptr, as in LossRows; read
-Index find_bad_label(const LossShape& shape, const std::int64_t* labels,
-                     const std::uint8_t* mask) noexcept;
+FASTLSTM_API Index find_bad_label(const LossShape& shape, const std::int64_t* labels,
+                                  const std::uint8_t* mask) noexcept;
 
 // Mean over the real rows of weight[r] (log sum_c exp(logits[r][c]) -
 // logits[r][label]). logits:   (rows, columns), row-major; read labels:   (rows,),
@@ -47,17 +48,17 @@ Index find_bad_label(const LossShape& shape, const std::int64_t* labels,
 // itself; nullptr: value only 0 where no row is real. Sums are double, rows in blocks
 // of fixed size.
 template <class T>
-double cross_entropy(const LossShape& shape, const T* logits,
-                     const std::int64_t* labels, const LossRows<T>& which,
-                     T* d_logits) noexcept;
+FASTLSTM_API double cross_entropy(const LossShape& shape, const T* logits,
+                                  const std::int64_t* labels, const LossRows<T>& which,
+                                  T* d_logits) noexcept;
 
 // Mean over the real rows and all columns of weight[r] penalty(prediction - target).
 // prediction, target: (rows, columns), row-major; read
 // d_prediction: (rows, columns); written; may be prediction itself; or nullptr
 // delta: where Huber's loss turns linear, > 0; unused by the others
 template <class T>
-double regression_loss(const LossShape& shape, ErrorPenalty penalty, double delta,
-                       const T* prediction, const T* target, const LossRows<T>& which,
-                       T* d_prediction) noexcept;
+FASTLSTM_API double regression_loss(const LossShape& shape, ErrorPenalty penalty,
+                                    double delta, const T* prediction, const T* target,
+                                    const LossRows<T>& which, T* d_prediction) noexcept;
 
 }  // namespace fastlstm

@@ -8,6 +8,7 @@
 
 #include <variant>
 
+#include "fastlstm/export.h"
 #include "fastlstm/types.hpp"
 
 namespace fastlstm {
@@ -61,23 +62,24 @@ struct Parameter {
 
 // Updates every array. Elements do not depend on each other, nor on threads.
 template <class T>
-void update(const UpdateRule& rule, const UpdateStep& step, const Parameter<T>* params,
-            Index count) noexcept;
+FASTLSTM_API void update(const UpdateRule& rule, const UpdateStep& step,
+                         const Parameter<T>* params, Index count) noexcept;
 
 // Square root of the sum of all squared gradients, in double and in an order that
 // depends on the sizes alone.
 template <class T>
-double gradient_norm(const Parameter<T>* params, Index count) noexcept;
+FASTLSTM_API double gradient_norm(const Parameter<T>* params, Index count) noexcept;
 
 // torch's factor that brings a norm to max_norm at most: max_norm / (norm + 1e-6),
 // never above 1.
-double clip_scale(double norm, double max_norm) noexcept;
+FASTLSTM_API double clip_scale(double norm, double max_norm) noexcept;
 
 // Both in one go: the update with grad_scale * clip_scale(norm, max_norm) for its
 // scale, where norm is that of the gradients as they are. Returns norm. If it is not
 // finite, no parameter is touched.
 template <class T>
-double clipped_update(const UpdateRule& rule, const UpdateStep& step, double max_norm,
-                      const Parameter<T>* params, Index count) noexcept;
+FASTLSTM_API double clipped_update(const UpdateRule& rule, const UpdateStep& step,
+                                   double max_norm, const Parameter<T>* params,
+                                   Index count) noexcept;
 
 }  // namespace fastlstm

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fastlstm/buffer.hpp"
+#include "fastlstm/export.h"
 #include "fastlstm/types.hpp"
 
 namespace fastlstm {
@@ -30,7 +31,7 @@ struct RecurrentConfig {
 };
 
 // Throws std::invalid_argument naming the field that is out of range.
-void check_config(const RecurrentConfig& config);
+FASTLSTM_API void check_config(const RecurrentConfig& config);
 
 // The parameters of one layer and direction, row-major. Gate order: LSTM i, f, g, o;
 // GRU r, z, n. With Value = T they are gradients, which backward adds to.
@@ -99,13 +100,15 @@ struct BackwardArgs {
 // Runs the stack. tape null: inference, nothing is kept and no dropout. Scratch memory
 // comes from the pool. Throws std::bad_alloc or std::length_error only.
 template <class T>
-void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args,
-                       BufferPool& pool, Tape<T>* tape);
+FASTLSTM_API void recurrent_forward(const RecurrentConfig& config,
+                                    const ForwardArgs<T>& args, BufferPool& pool,
+                                    Tape<T>* tape);
 
 // Back-propagation through time of the pass that filled the tape. Throws
 // std::logic_error if the tape was used before, or parameters or instruction set
 // changed since.
 template <class T>
-void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& tape);
+FASTLSTM_API void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool,
+                                     Tape<T>& tape);
 
 }  // namespace fastlstm
