@@ -8,5 +8,6 @@
 #include "fastlstm/losses.hpp"
 #include "fastlstm/optim.hpp"
 #include "fastlstm/recurrent.hpp"
+#include "fastlstm/stream.hpp"
 #include "fastlstm/threads.hpp"
 #include "fastlstm/types.hpp"

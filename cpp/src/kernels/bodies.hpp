@@ -10,6 +10,7 @@
 #include "math.hpp"
 #include "optim.hpp"
 #include "pack.hpp"
+#include "stream.hpp"
 #include "table.hpp"
 
 namespace fastlstm {
@@ -23,6 +24,22 @@ void activate_array(int code, const T* x, Index n, T* y) {
   if (i < n) {
     const int tail = static_cast<int>(n - i);
     activate(code, V::load_partial(x + i, tail)).store_partial(y + i, tail);
+  }
+}
+
+template <class V, class Isa, class Weight>
+constexpr StreamKernels<typename V::Value> stream_kernels() {
+  return {stream_gates<AllSlots, V, Isa, Weight>,
+          stream_gates<GruSlots, V, Isa, Weight>, stream_lstm<V, Isa, Weight>};
+}
+
+// Double has no weights of two bytes.
+template <class V, class Isa>
+constexpr StreamKernels<typename V::Value> bfloat16_kernels() {
+  if constexpr (sizeof(typename V::Value) == sizeof(BFloat16Pair)) {
+    return stream_kernels<V, Isa, BFloat16Pair>();
+  } else {
+    return {};
   }
 }
 
@@ -61,6 +78,8 @@ const Kernels<T>& kernel_table() {
       sum_of_squares<T>,
       checksum,
       activate_array<V>,
+      stream_kernels<V, Isa, T>(),
+      bfloat16_kernels<V, Isa>(),
   };
   return table;
 }

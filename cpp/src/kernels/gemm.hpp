@@ -4,6 +4,7 @@
 
 #include "lanes.hpp"
 #include "table.hpp"
+#include "weights.hpp"
 
 namespace fastlstm {
 namespace {
@@ -28,26 +29,49 @@ inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
   }
 }
 
-// tile.template run<height>(row), height at most R.
-template <int R, class Tile>
-inline void run_tile(const Tile& tile, Index row, Index height) {
-  if constexpr (R > 1) {
-    if (height < R) return run_tile<R - 1>(tile, row, height);
+// The same with bfloat16 weights.
+template <int kFirst, int kVecs, class V, int kRows, int kAcc>
+inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
+                       Index a_stride, Index size, const BFloat16Pair* b) {
+  for (Index k = 0; k < size; k += 2, b += kVecs * V::kWidth) {
+    const bool both = k + 1 < size;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      V right[2];
+      read_weights(b + v * V::kWidth, right);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        V& sum = sums[r][kFirst + v];
+        sum = fma(V::set1(a[r * a_stride + k]), right[0], sum);
+        if (both) sum = fma(V::set1(a[r * a_stride + k + 1]), right[1], sum);
+      }
+    }
   }
-  tile.template run<R>(row);
 }
 
-// Runs the tile over all rows, in as few heights of at most kMax as possible, nearly
-// equal: one of a row or two would need its weights faster than L2 gives them.
-template <int kMax, class Tile>
+// Calls tile.template run<R>(row) over all rows: full tiles of kRows, then one of the
+// remainder.
+template <int kRows, class Tile>
 inline void for_row_tiles(Index rows, const Tile& tile) {
   Index row = 0;
-  for (Index left = (rows + kMax - 1) / kMax; left > 0; --left) {
-    const Index height = (rows - row + left - 1) / left;
-    run_tile<kMax>(tile, row, height);
-    row += height;
+  for (; row + kRows <= rows; row += kRows) tile.template run<kRows>(row);
+  if constexpr (kRows > 1) {
+    if (row < rows) tile.template remainder<kRows - 1>(row, rows - row);
   }
 }
+
+// A tile whose remainder is dispatched to run<1..kRows-1>.
+template <class Self>
+struct RowTile {
+  template <int R>
+  void remainder(Index row, Index left) const {
+    if (left == R) {
+      static_cast<const Self*>(this)->template run<R>(row);
+    } else if constexpr (R > 1) {
+      remainder<R - 1>(row, left);
+    }
+  }
+};
 
 // The slots that x and h feed: [begin, begin + count).
 struct AllSlots {
@@ -58,7 +82,7 @@ struct GruSlots {
 };
 
 // sums = init + x W_ih^T + h W_hh^T for R rows from `row` on, one panel.
-template <class Slots, class V, int R, class T>
+template <class Slots, class Weight, class V, int R, class T>
 inline void gate_sums(const GateArgs<T>& g, Index row, Index panel,
                       V (&sums)[R][kSlots]) {
   constexpr int kWidth = V::kWidth;
@@ -73,15 +97,15 @@ inline void gate_sums(const GateArgs<T>& g, Index row, Index panel,
   if (g.x != nullptr) {
     accumulate<Slots::kXFirst, Slots::kXCount>(
         sums, g.x + row * g.x_stride, g.x_stride, g.x_size,
-        g.packed_x + panel * g.x_size * Slots::kXCount * kWidth);
+        packed_panel<Weight>(g.packed_x, panel, g.x_size, Slots::kXCount * kWidth));
   }
   accumulate<Slots::kHFirst, Slots::kHCount>(
       sums, g.h + row * g.h_stride, g.h_stride, g.h_steps,
-      g.packed_h + panel * g.h_size * Slots::kHCount * kWidth);
+      packed_panel<Weight>(g.packed_h, panel, g.h_size, Slots::kHCount * kWidth));
 }
 
-template <class Slots, class V, class T>
-struct GateTile {
+template <class Slots, class V, class Weight, class T>
+struct GateTile : RowTile<GateTile<Slots, V, Weight, T>> {
   const GateArgs<T>& g;
   Index panel;
   GateTile(const GateArgs<T>& args, Index p) : g(args), panel(p) {}
@@ -89,7 +113,7 @@ struct GateTile {
   template <int R>
   void run(Index row) const {
     V sums[R][kSlots];
-    gate_sums<Slots>(g, row, panel, sums);
+    gate_sums<Slots, Weight>(g, row, panel, sums);
     T* out = g.gates + panel * g.gate_panel_stride + row * g.gate_row_stride;
     for (int r = 0; r < R; ++r, out += g.gate_row_stride) {
 #pragma GCC unroll 4
@@ -98,16 +122,17 @@ struct GateTile {
   }
 };
 
-template <class Slots, class V, class Isa, class T = typename V::Value>
+template <class Slots, class V, class Isa, class Weight = typename V::Value,
+          class T = typename V::Value>
 void gate_product(const GateArgs<T>& g) {
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
     const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
-    for_row_tiles<Isa::kTileRows>(g.rows, GateTile<Slots, V, T>(g, p));
+    for_row_tiles<Isa::kTileRows>(g.rows, GateTile<Slots, V, Weight, T>(g, p));
   }
 }
 
 template <class V, int kVecs, class T>
-struct ProductTile {
+struct ProductTile : RowTile<ProductTile<V, kVecs, T>> {
   const ProductArgs<T>& g;
   Index block;
   ProductTile(const ProductArgs<T>& args, Index b) : g(args), block(b) {}

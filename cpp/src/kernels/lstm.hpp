@@ -21,8 +21,8 @@ inline LstmState<V> lstm_state(V i, V f, V g, V o, V c_prev) {
   return {c, o * vec_tanh(c)};
 }
 
-template <class V, class T>
-struct LstmTile {
+template <class V, class Weight, class T>
+struct LstmTile : RowTile<LstmTile<V, Weight, T>> {
   const LstmStepArgs<T>& s;
   Index panel;
   LstmTile(const LstmStepArgs<T>& args, Index p) : s(args), panel(p) {}
@@ -31,7 +31,7 @@ struct LstmTile {
   void run(Index row) const {
     constexpr int kWidth = V::kWidth;
     V sums[R][kSlots];
-    gate_sums<AllSlots>(s.gate, row, panel, sums);
+    gate_sums<AllSlots, Weight>(s.gate, row, panel, sums);
     const int lanes = panel_lanes<V>(s.hidden_size, panel * kWidth);
     const T* c_prev =
         s.c_prev + panel * s.c_prev_panel_stride + row * s.c_prev_row_stride;
@@ -62,12 +62,13 @@ struct LstmTile {
   }
 };
 
-template <class V, class Isa, class T = typename V::Value>
+template <class V, class Isa, class Weight = typename V::Value,
+          class T = typename V::Value>
 void lstm_step(const LstmStepArgs<T>& s) {
   const GateArgs<T>& g = s.gate;
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
     const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
-    for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, T>(s, p));
+    for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, Weight, T>(s, p));
   }
 }
 

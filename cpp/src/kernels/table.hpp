@@ -30,6 +30,13 @@ struct PanelMap {
   int slot_end;
 };
 
+// Weights of rows k (low half) and k + 1 (high half) of a packed matrix, as bfloat16.
+// In GateArgs such weights stand behind the pointers to T, which has the same size:
+// (P, (size + 1) / 2, slots * W).
+struct BFloat16Pair {
+  std::uint32_t bits;
+};
+
 // Pre-activations of one time step: gates = init + x W_ih^T + h W_hh^T, summed in this
 // order with one accumulator each, so that no tiling changes a bit. init is the bias,
 // or bias + x W_ih^T where that was summed before for many steps at once.
@@ -219,6 +226,15 @@ struct RmspropFactors {
   T alpha, keep, eps, rate, momentum;
 };
 
+// The steps of a stream: gates_* and lstm_step for few rows, and for weights that may
+// be stored in less than T; the same bits. Null where T has no such weights.
+template <class T>
+struct StreamKernels {
+  void (*gates_lstm)(const GateArgs<T>&);
+  void (*gates_gru)(const GateArgs<T>&);
+  void (*lstm_step)(const LstmStepArgs<T>&);
+};
+
 template <class T>
 struct Kernels {
   const char* name;
@@ -273,6 +289,9 @@ struct Kernels {
   void (*checksum)(const void* data, std::size_t bytes, std::uint64_t* sums);
   // y[i] = activation(x[i]) over n values; for tests and heads.
   void (*activate)(int code, const T* x, Index n, T* y);
+
+  StreamKernels<T> stream;
+  StreamKernels<T> stream_bfloat16;
 };
 
 // The table of the instruction set in force (see cpu.hpp).

@@ -36,6 +36,12 @@ struct Vec<float, Avx2Isa> {
     return {_mm256_maskload_ps(p, first(n))};
   }
   void store_partial(float* p, int n) const { _mm256_maskstore_ps(p, first(n), v); }
+  static void load_pairs(const std::uint32_t* p, Vec& low, Vec& high) {
+    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    low.v = _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+    high.v = _mm256_castsi256_ps(_mm256_and_si256(words, mask));
+  }
 
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }

@@ -34,6 +34,12 @@ struct Vec<float, Avx512Isa> {
     return {_mm512_maskz_loadu_ps(first(n), p)};
   }
   void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
+  static void load_pairs(const std::uint32_t* p, Vec& low, Vec& high) {
+    const __m512i words = _mm512_loadu_si512(p);
+    const __m512i mask = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    low.v = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+    high.v = _mm512_castsi512_ps(_mm512_and_si512(words, mask));
+  }
 
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }

@@ -38,6 +38,11 @@ struct Vec<float, NeonIsa> {
     store(lanes);
     for (int j = 0; j < n; ++j) p[j] = lanes[j];
   }
+  static void load_pairs(const std::uint32_t* p, Vec& low, Vec& high) {
+    const uint32x4_t words = vld1q_u32(p);
+    low.v = vreinterpretq_f32_u32(vshlq_n_u32(words, 16));
+    high.v = vreinterpretq_f32_u32(vandq_u32(words, vdupq_n_u32(0xffff0000u)));
+  }
 
   friend Vec operator+(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }

@@ -48,6 +48,14 @@ struct Vec<T, ScalarIsa> {
     if (n > 0) *p = v;
   }
 
+  // Float only: W words, each with a bfloat16 in its low half and one in its high half.
+  static void load_pairs(const std::uint32_t* p, Vec& low, Vec& high) {
+    const std::uint32_t bits_low = *p << 16;
+    const std::uint32_t bits_high = *p & 0xffff0000u;
+    std::memcpy(&low.v, &bits_low, sizeof bits_low);
+    std::memcpy(&high.v, &bits_high, sizeof bits_high);
+  }
+
   friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }

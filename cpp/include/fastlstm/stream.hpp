@@ -1,0 +1,81 @@
+// Stream: a stack of layers that advances one time step at a time, for real-time use.
+// Everything is allocated and packed when it is made; after that a step allocates
+// nothing, takes no lock, makes no system call, starts no thread and never throws.
+#pragma once
+
+#include <memory>
+
+#include "fastlstm/export.h"
+#include "fastlstm/recurrent.hpp"
+#include "fastlstm/types.hpp"
+
+namespace fastlstm {
+
+// How weight_ih and weight_hh are stored. bfloat16: rounded to nearest even, half the
+// bytes; sums, states, biases and the head stay float.
+enum class Precision { full, bfloat16 };
+
+// A dense layer after the last recurrent one, as in linear.hpp; weight null: none.
+template <class T>
+struct Head {
+  const T* weight = nullptr;  // (out_features, H), row-major; read
+  const T* bias = nullptr;    // (out_features,); read; null counts as zeros
+  Index out_features = 0;
+};
+
+template <class T>
+struct StreamOptions {
+  Index batch_size = 1;                   // N independent streams that advance together
+  Precision precision = Precision::full;  // bfloat16: with T = float
+  Head<T> head = {};
+};
+
+// N independent streams of one model. A result depends on nothing but its own stream's
+// inputs and is bit-equal to recurrent_forward's on the same instruction set, which is
+// the one in force when the object was made. One thread at a time may use an object.
+template <class T>
+class FASTLSTM_API Stream {
+ public:
+  // Copies what it needs of params (num_layers entries) and of the head: changes of
+  // theirs show after refresh(). States are zero. Throws std::invalid_argument naming
+  // what is wrong (two directions among it), std::bad_alloc, std::length_error.
+  Stream(const RecurrentConfig& config, const LayerArrays<const T>* params,
+         const StreamOptions<T>& options = {});
+  ~Stream();
+  Stream(Stream&& other) noexcept;
+  Stream& operator=(Stream&& other) noexcept;
+
+  Index batch_size() const noexcept;
+  Index input_size() const noexcept;   // I
+  Index output_size() const noexcept;  // O: H, or the head's out_features
+  // Multiply-adds of a step of all streams.
+  Index work() const noexcept;
+
+  // One step.
+  // x:      (N, I); read before y is written, so that they may overlap
+  // y:      (N, O); written
+  // active: (N,) or null: all; where false the row's state and its y stay as they are
+  // reset:  (N,) or null: none; where true the row's state is zero before the step,
+  //         active or not
+  void step(const T* x, T* y) noexcept;
+  void step(const T* x, T* y, const bool* active, const bool* reset) noexcept;
+
+  // `steps` steps: x (steps, N, I), y (steps, N, O), which must not overlap.
+  void process(const T* x, T* y, Index steps) noexcept;
+
+  // Sets the state of the rows to zero where rows (N,) is true; null: of all rows.
+  void reset(const bool* rows = nullptr) noexcept;
+
+  // h, c: (L, N, H). c is for the LSTM, else null. As sources, null counts as zeros.
+  void get_state(T* h, T* c) const noexcept;
+  void set_state(const T* h, const T* c) noexcept;
+
+  // Takes params and head anew, of the same shapes; the state stays.
+  void refresh(const LayerArrays<const T>* params, const Head<T>& head = {});
+
+ private:
+  struct Body;
+  std::unique_ptr<Body> body_;
+};
+
+}  // namespace fastlstm
