@@ -7,6 +7,7 @@
 
 #include "fastlstm/recurrent.hpp"
 #include "parallel.hpp"
+#include "rows.hpp"
 
 namespace fastlstm {
 
@@ -18,24 +19,29 @@ inline std::uint64_t mix_bits(std::uint64_t z) {
   return z ^ (z >> 31);
 }
 
-// out = kept ? in / (1 - p) : 0 over (T, N, units); in may be out.
+// out = kept ? in / (1 - p) : 0 over (rows, units); in may be out. source: (N), the n
+// that stands for each row of a step; null: its place.
 template <class T>
-void apply_dropout(double p, std::uint64_t seed, Index layer, Index seq_len,
-                   Index batch_size, Index units, const T* in, T* out,
+void apply_dropout(double p, std::uint64_t seed, Index layer, const SequenceRows& rows,
+                   const Index* source, Index units, const T* in, T* out,
                    const Team& team) {
   const auto threshold = static_cast<std::uint64_t>(p * 4294967296.0);
   const T scale = static_cast<T>(p < 1.0 ? 1.0 / (1.0 - p) : 0.0);
   const std::uint64_t layer_key =
       mix_bits(seed ^ mix_bits(static_cast<std::uint64_t>(layer)));
-  const Team::Range rows = team.share(seq_len * batch_size);
-  for (Index row = rows.begin; row < rows.end; ++row) {
-    const std::uint64_t key = mix_bits(layer_key ^ static_cast<std::uint64_t>(row));
-    const T* from = in + row * units;
-    T* to = out + row * units;
-    for (Index u = 0; u < units; ++u) {
-      const bool keep =
-          (mix_bits(key + static_cast<std::uint64_t>(u)) >> 32) >= threshold;
-      to[u] = keep ? from[u] * scale : T(0);
+  const Team::Range times = team.share(rows.seq_len);
+  for (Index t = times.begin; t < times.end; ++t) {
+    for (Index place = 0; place < rows.count(t); ++place) {
+      const Index n = source != nullptr ? source[place] : place;
+      const auto number = static_cast<std::uint64_t>(t * rows.batch_size + n);
+      const std::uint64_t key = mix_bits(layer_key ^ number);
+      const T* from = in + (rows.first(t) + place) * units;
+      T* to = out + (rows.first(t) + place) * units;
+      for (Index u = 0; u < units; ++u) {
+        const bool keep =
+            (mix_bits(key + static_cast<std::uint64_t>(u)) >> 32) >= threshold;
+        to[u] = keep ? from[u] * scale : T(0);
+      }
     }
   }
 }

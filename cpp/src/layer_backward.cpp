@@ -4,10 +4,12 @@
 //   d_h_{t -> t-1} = d_gates_t W_hh;      d_x_t = d_gates_t W_ih
 // and for the chunk as a whole, while its d_gates are in cache:
 //   d_W_ih += d_gates^T x;  d_W_hh += d_gates^T h_{t-1};  d_bias += sum of d_gates
-// The chunks depend on the shape alone, so no sum depends on the number of threads.
+// The chunks depend on the shape and the lengths alone, so no sum depends on the number
+// of threads. The rows of a chunk lie in the order of time in both directions.
 #include <algorithm>
 
 #include "layer.hpp"
+#include "previous_state.hpp"
 
 namespace fastlstm {
 namespace {
@@ -38,15 +40,18 @@ template <class T>
 struct BackwardLoop {
   const LayerPlan<T>& plan;
   const LayerBackward<T>& args;
-  Index chunk_steps;
+  Index chunk_rows;  // of the largest chunk
+  bool single_chunk;
   T* columns_x;  // W_ih for d_x: in column blocks, or in panels if narrow
   T* columns_h;  // W_hh in column blocks, for d_h; not for a batch of one
   T* d_gates;    // (P, chunk rows, 4 W)
   T* d_h;        // (N, padded units)
   T* d_c;        // LSTM: (P, N, W)
   T* c_first;    // LSTM: (P, N, W)
+  T* held_d_h;   // as d_h, of the rows whose step is masked
+  T* held_d_c;   // as d_c
   T* d_bias;     // (P, 4 W)
-  T* zeros;      // (padded units)
+  PreviousState<T> previous;
   OuterSide<T> side_x, side_h;
 
   Index blocks(Index cols) const {
@@ -60,31 +65,58 @@ struct BackwardLoop {
            (bytes <= kUnpackedBytes || plan.seq_len <= kUnpackedSteps);
   }
   bool narrow() const { return plan.input_size < kNarrowInput; }
-  Index chunk_rows() const { return chunk_steps * plan.batch_size; }
-  Index d_gate_panel() const { return chunk_rows() * plan.gate_line(); }
+  Index d_gate_panel() const { return chunk_rows * plan.gate_line(); }
+
+  // As many steps before `end` as have kChunkRows rows, one at least.
+  Index chunk_begin(Index end) const {
+    Index begin = end - 1;
+    while (begin > 0 && plan.rows_between(begin - 1, end) <= kChunkRows) --begin;
+    return begin;
+  }
+
+  void measure_chunks() {
+    chunk_rows = 0;
+    for (Index end = plan.seq_len; end > 0; end = chunk_begin(end)) {
+      chunk_rows = std::max(chunk_rows, plan.rows_between(chunk_begin(end), end));
+    }
+    single_chunk = plan.seq_len == 0 || chunk_begin(plan.seq_len) == 0;
+  }
 
   void run(const Split& split, const Team& team) const {
     prepare(team);
-    const Part part = part_of(plan, split, team);
     for (Index end = plan.seq_len; end > 0;) {
-      const Index begin = std::max<Index>(0, end - chunk_steps);
+      const Index begin = chunk_begin(end);
+      const Part part = part_of(plan, split, team, plan.widest(begin, end));
       for (Index step = end - 1; step >= begin; --step) {
-        const Index chunk_row = (step - begin) * plan.batch_size + part.rows.begin;
-        cell_backward(step, chunk_row, part);
-        if (!split.by_rows) team.barrier();
-        if (step > 0 || args.d_h0 != nullptr) {
-          state_gradient(step, chunk_row, part, split.by_rows ? Team(0, 1) : team);
-        }
-        if (!split.by_rows) team.barrier();
+        run_step(step, plan.first_time(begin, end), part, split, team);
       }
       pack_operands(begin, end,
-                    split.by_rows ? part.rows : team.share(plan.batch_size));
+                    split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
       team.barrier();
       if (args.d_x.data != nullptr) input_gradient(begin, end, team);
       weight_gradient(begin, end, team);
       team.barrier();
       end = begin;
     }
+  }
+
+  void run_step(Index step, Index chunk_time, const Part& chunk_part,
+                const Split& split, const Team& team) const {
+    const Index t = plan.time_of(step);
+    const Part part = chunk_part.first(plan.rows.count(t));
+    const Index chunk_row =
+        plan.rows.first(t) - plan.rows.first(chunk_time) + part.rows.begin;
+    const bool special = plan.rows.flags_at(t) != 0;
+    if (special) save_held(t, part);
+    cell_backward(t, chunk_row, part);
+    if (special) finish_cell(t, chunk_row, part);
+    if (!split.by_rows) team.barrier();
+    if (step > 0 || args.d_h0 != nullptr) {
+      const Team shared = split.by_rows ? Team(0, 1) : team;
+      const Team::Range units = state_gradient(step, chunk_row, part, shared);
+      if (special) finish_state(t, part, units);
+    }
+    if (!split.by_rows) team.barrier();
   }
 
   void prepare(const Team& team) const {
@@ -104,36 +136,26 @@ struct BackwardLoop {
     team.barrier();
   }
 
-  // h before a step: (rows, H) and its row stride.
-  const T* h_before(Index step, Index row, Index& stride) const {
-    if (step > 0) {
-      stride = args.output.stride_n;
-      return args.output.data + plan.time_of(step - 1) * args.output.stride_t +
-             row * stride;
-    }
-    stride = args.h0 != nullptr ? plan.hidden_size : 0;
-    return args.h0 != nullptr ? args.h0 + row * stride : zeros;
+  PanelRows<const T> c_at(Index t) const {
+    return record_rows(plan, args.records, t, plan.gate_line());
   }
 
-  void cell_backward(Index step, Index chunk_row, const Part& part) const {
+  void cell_backward(Index t, Index chunk_row, const Part& part) const {
     const Kernels<T>& k = *plan.kernels;
     const Index row = part.rows.begin;
-    const StepView<const T> gates = record_view(plan, args.records, 0);
-    const StepView<const T> c = record_view(plan, args.records, plan.gate_line());
-    const Index state_panel = plan.batch_size * plan.width;
+    const PanelRows<const T> gates = record_rows(plan, args.records, t, 0);
+    const bool staged = previous.staged(t);
 
     PointwiseBackwardArgs<T> a{};
-    a.rows = part.rows.end - row;
+    a.rows = part.row_count();
     a.panel_begin = part.panels.begin;
     a.panel_end = part.panels.end;
     a.hidden_size = plan.hidden_size;
-    a.gates = gates.at(step, row);
+    a.gates = gates.at(row, 0);
     a.gate_row_stride = gates.row_stride;
     a.gate_panel_stride = gates.panel_stride;
-    a.h_prev = h_before(step, row, a.h_prev_stride);
     if (args.d_output.data != nullptr) {
-      a.d_output = args.d_output.data + plan.time_of(step) * args.d_output.stride_t +
-                   row * args.d_output.stride_n;
+      a.d_output = plan.rows.at(args.d_output, t, row);
       a.d_output_stride = args.d_output.stride_n;
     }
     a.d_h = d_h + row * plan.padded_units;
@@ -143,23 +165,94 @@ struct BackwardLoop {
     a.cell_activation = static_cast<int>(plan.cell_activation);
     a.output_activation = static_cast<int>(plan.output_activation);
     switch (plan.cell) {
-      case CellKind::lstm:
-        a.c = c.at(step, row);
+      case CellKind::lstm: {
+        const PanelRows<const T> c = c_at(t);
+        const PanelRows<const T> first = state_rows<T, const T>(plan, c_first);
+        PanelRows<const T> c_prev =
+            previous.carried(t) > 0 ? c_at(previous.time_before(t)) : first;
+        if (staged) {
+          previous.stage_c(t, part, c_prev, first);
+          c_prev = state_rows(plan, previous.staged_c);
+        }
+        a.c = c.at(row, 0);
         a.c_row_stride = c.row_stride;
         a.c_panel_stride = c.panel_stride;
-        a.c_prev = step > 0 ? c.at(step - 1, row) : c_first + row * plan.width;
-        a.c_prev_row_stride = step > 0 ? c.row_stride : plan.width;
-        a.c_prev_panel_stride = step > 0 ? c.panel_stride : state_panel;
+        a.c_prev = c_prev.at(row, 0);
+        a.c_prev_row_stride = c_prev.row_stride;
+        a.c_prev_panel_stride = c_prev.panel_stride;
         a.d_c = d_c + row * plan.width;
-        a.d_c_panel_stride = state_panel;
+        a.d_c_panel_stride = plan.batch_size * plan.width;
         k.lstm_backward(a);
         break;
+      }
       case CellKind::gru:
+        if (staged) {
+          previous.stage_h(t, part);
+          a.h_prev = previous.staged_h + row * plan.padded_units;
+          a.h_prev_stride = plan.padded_units;
+        } else {
+          a.h_prev = previous.h_rows(t, row, a.h_prev_stride);
+        }
         k.gru_backward(a);
         break;
       case CellKind::rnn:
         k.rnn_backward(a);
         break;
+    }
+  }
+
+  // A masked step hands d_h, with d_output, and d_c on as they are.
+  void save_held(Index t, const Part& part) const {
+    const Index unit = part.panels.begin * plan.panel_units;
+    const Index end = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      if (!previous.held(t, n)) continue;
+      const T* from = d_h + n * plan.padded_units;
+      T* to = held_d_h + n * plan.padded_units;
+      const T* d_output =
+          args.d_output.data != nullptr ? plan.rows.at(args.d_output, t, n) : nullptr;
+      for (Index u = unit; u < end; ++u) {
+        to[u] = d_output != nullptr ? from[u] + d_output[u] : from[u];
+      }
+      if (plan.lstm()) copy_state(n, part, d_c, held_d_c);
+    }
+  }
+
+  // A masked step has no d_gates; a reset ends d_c.
+  void finish_cell(Index t, Index chunk_row, const Part& part) const {
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      if (previous.held(t, n)) {
+        T* row = d_gates + (chunk_row + n - part.rows.begin) * plan.gate_line();
+        for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+          std::fill_n(row + p * d_gate_panel(), plan.gate_line(), T(0));
+        }
+        if (plan.lstm()) copy_state(n, part, held_d_c, d_c);
+      }
+      if (plan.lstm() && previous.reset(t, n)) {
+        for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+          std::fill_n(state_rows(plan, d_c).at(n, p), plan.width, T(0));
+        }
+      }
+    }
+  }
+
+  // The same for d_h, after the product.
+  void finish_state(Index t, const Part& part, const Team::Range& units) const {
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      T* row = d_h + n * plan.padded_units;
+      if (previous.reset(t, n)) {
+        std::fill(row + units.begin, row + units.end, T(0));
+      } else if (previous.held(t, n)) {
+        const T* held = held_d_h + n * plan.padded_units;
+        std::copy(held + units.begin, held + units.end, row + units.begin);
+      }
+    }
+  }
+
+  void copy_state(Index n, const Part& part, T* from, T* to) const {
+    for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+      std::copy_n(state_rows(plan, from).at(n, p), plan.width,
+                  state_rows(plan, to).at(n, p));
     }
   }
 
@@ -175,18 +268,18 @@ struct BackwardLoop {
     return a;
   }
 
-  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part.
-  void state_gradient(Index step, Index chunk_row, const Part& part,
-                      const Team& team) const {
-    const Index rows = part.rows.end - part.rows.begin;
+  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part. Returns the units
+  // that this thread has computed.
+  Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
+                             const Team& team) const {
     const bool accumulate = plan.cell == CellKind::gru;
-    ProductArgs<T> a = product_args(plan.map_h, chunk_row, rows);
+    ProductArgs<T> a = product_args(plan.map_h, chunk_row, part.row_count());
     if (single_row()) {
       const Team::Range cols = team.share(plan.hidden_size, plan.width);
       plan.kernels->row_product({&plan.map_h, cols.begin, cols.end, plan.hidden_size,
                                  a.a, a.a_panel_stride, plan.panels,
                                  args.params.weight_hh, d_h, accumulate});
-      return;
+      return cols;
     }
     const Team::Range range = team.share(blocks(plan.hidden_size));
     a.block_begin = range.begin;
@@ -198,66 +291,96 @@ struct BackwardLoop {
     a.c_stride = plan.padded_units;
     a.accumulate = accumulate;
     plan.kernels->product(a);
+    return {std::min(range.begin * plan.gate_line(), plan.hidden_size),
+            std::min(range.end * plan.gate_line(), plan.hidden_size)};
   }
 
-  // d_x of a chunk. The rows of a register tile are taken along the longer of the two
-  // axes, batch or time.
+  // d_x of a chunk. The rows of a register tile are taken along all rows of the chunk
+  // where they follow each other, else along the longer of the two axes, batch or time.
   void input_gradient(Index begin, Index end, const Team& team) const {
     const Index steps = end - begin;
-    const bool along_batch = plan.batch_size >= steps;
-    const Index outer_count = along_batch ? steps : plan.batch_size;
-    const Index inner_count = along_batch ? plan.batch_size : steps;
-    const Index step_sign = plan.reverse ? -1 : 1;
-    const Team::Range share = team.share(inner_count, plan.kernels->outer_tile);
-    for (Index i = 0; i < outer_count; ++i) {
-      const Index step = along_batch ? i : share.begin;
-      const Index row = along_batch ? share.begin : i;
-      ProductArgs<T> a = product_args(plan.map_x, step * plan.batch_size + row,
-                                      share.end - share.begin);
-      if (!along_batch) a.a_row_stride = plan.batch_size * plan.gate_line();
-      a.block_end = blocks(plan.input_size);
-      a.cols = plan.input_size;
-      a.b = columns_x;
-      a.c = args.d_x.data + plan.time_of(begin + step) * args.d_x.stride_t +
-            row * args.d_x.stride_n;
-      a.c_stride = along_batch ? args.d_x.stride_n : step_sign * args.d_x.stride_t;
-      a.accumulate = args.accumulate_d_x;
-      (narrow() ? plan.kernels->narrow_product : plan.kernels->product)(a);
+    const Index first = plan.first_time(begin, end);
+    const SequenceView<T>& d_x = args.d_x;
+    ProductArgs<T> a = product_args(plan.map_x, 0, 0);
+    a.block_end = blocks(plan.input_size);
+    a.cols = plan.input_size;
+    a.b = columns_x;
+    a.accumulate = args.accumulate_d_x;
+    const auto product =
+        narrow() ? plan.kernels->narrow_product : plan.kernels->product;
+    const auto rows_of = [&](Index chunk_row, const Team::Range& share) {
+      a.rows = share.end - share.begin;
+      a.a = product_args(plan.map_x, chunk_row, 0).a;
+      product(a);
+    };
+    const Index tile = plan.kernels->outer_tile;
+    if (plan.rows.offsets != nullptr ||
+        d_x.stride_t == plan.batch_size * d_x.stride_n) {
+      const Team::Range share = team.share(plan.rows_between(begin, end), tile);
+      a.c = plan.rows.at(d_x, first, 0) + share.begin * d_x.stride_n;
+      a.c_stride = d_x.stride_n;
+      rows_of(share.begin, share);
+    } else if (plan.batch_size >= steps) {
+      const Team::Range share = team.share(plan.batch_size, tile);
+      a.c_stride = d_x.stride_n;
+      for (Index i = 0; i < steps; ++i) {
+        a.c = plan.rows.at(d_x, first + i, share.begin);
+        rows_of(i * plan.batch_size + share.begin, share);
+      }
+    } else {
+      const Team::Range share = team.share(steps, tile);
+      a.a_row_stride = plan.batch_size * plan.gate_line();
+      a.c_stride = d_x.stride_t;
+      for (Index n = 0; n < plan.batch_size; ++n) {
+        a.c = plan.rows.at(d_x, first + share.begin, n);
+        rows_of(share.begin * plan.batch_size + n, share);
+      }
     }
   }
 
   // x_t and h_{t-1} of a chunk, in the layout of the d_W product.
-  void pack_operands(Index begin, Index end, const Team::Range& rows) const {
+  void pack_operands(Index begin, Index end, const Team::Range& chunk_rows_part) const {
     const Kernels<T>& k = *plan.kernels;
-    const Index count = rows.end - rows.begin;
-    for (Index step = begin; step < end; ++step) {
-      const Index chunk_row = (step - begin) * plan.batch_size + rows.begin;
-      k.pack_outer(args.x.data + plan.time_of(step) * args.x.stride_t +
-                       rows.begin * args.x.stride_n,
-                   count, plan.input_size, args.x.stride_n, chunk_row,
-                   chunk_rows() * k.outer_tile, side_x.operand);
-      Index stride = 0;
-      const T* h = h_before(step, rows.begin, stride);
-      k.pack_outer(h, count, plan.hidden_size, stride, chunk_row,
-                   chunk_rows() * k.outer_tile, side_h.operand);
+    const Index first = plan.first_time(begin, end);
+    const auto pack = [&](const OuterSide<T>& side, const T* from, Index rows,
+                          Index stride, Index chunk_row) {
+      k.pack_outer(from, rows, side.size, stride, chunk_row, chunk_rows * k.outer_tile,
+                   side.operand);
+    };
+    for (Index t = first; t < first + end - begin; ++t) {
+      const Part all = {chunk_rows_part, {}};
+      const Team::Range rows = all.first(plan.rows.count(t)).rows;
+      const Index count = rows.end - rows.begin;
+      const Index chunk_row = plan.rows.first(t) - plan.rows.first(first);
+      pack(side_x, plan.rows.at(args.x, t, rows.begin), count, args.x.stride_n,
+           chunk_row + rows.begin);
+      if (!previous.staged(t)) {
+        Index stride = 0;
+        const T* h = previous.h_rows(t, rows.begin, stride);
+        pack(side_h, h, count, stride, chunk_row + rows.begin);
+        continue;
+      }
+      for (Index n = rows.begin; n < rows.end; ++n) {
+        pack(side_h, previous.h_row(t, n), 1, 0, chunk_row + n);
+      }
     }
   }
 
   // Panel by panel; after the last chunk a panel is added to the caller's gradients at
   // once, while it is in cache.
   void weight_gradient(Index begin, Index end, const Team& team) const {
-    const Index rows = (end - begin) * plan.batch_size;
+    const Index rows = plan.rows_between(begin, end);
     if (rows == 0) return;
     const Team::Range panels = team.share(plan.panels);
     for (Index p = panels.begin; p < panels.end; ++p) {
-      const Index kept = chunk_steps >= plan.seq_len ? team.rank() : p;
+      const Index kept = single_chunk ? team.rank() : p;
       for (Index first = 0; first < rows; first += kOuterRows) {
         const Index count = std::min(kOuterRows, rows - first);
         const bool accumulate = first > 0 || end < plan.seq_len;
         const T* d_gates_p = d_gates + p * d_gate_panel() + first * plan.gate_line();
         for (const OuterSide<T>* side : {&side_x, &side_h}) {
           plan.kernels->outer({count, side->size, first, side->operand,
-                               chunk_rows() * plan.kernels->outer_tile,
+                               chunk_rows * plan.kernels->outer_tile,
                                d_gates_p + side->map->slot_begin * plan.width,
                                static_cast<int>(slots_of(*side->map)),
                                side->d_weight + kept * panel_size(*side), accumulate});
@@ -297,7 +420,6 @@ struct BackwardLoop {
   }
 
   void begin_state() const {
-    std::fill_n(zeros, plan.padded_units, T(0));
     std::fill_n(d_h, plan.batch_size * plan.padded_units, T(0));
     if (args.d_h_n != nullptr) {
       for (Index n = 0; n < plan.batch_size; ++n) {
@@ -319,7 +441,7 @@ struct BackwardLoop {
       }
     }
     if (args.d_c0 != nullptr && plan.lstm()) {
-      unpack_state(plan, d_c, plan.width, plan.batch_size * plan.width, args.d_c0);
+      unpack_state<T>(plan, state_rows(plan, d_c), 0, plan.batch_size, args.d_c0);
     }
   }
 };
@@ -331,44 +453,55 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
                     BufferPool& pool) {
   const Kernels<T>& k = *plan.kernels;
   const Index rows = plan.batch_size;
-  const Index steps = std::clamp<Index>(kChunkRows / std::max<Index>(1, rows), 1,
-                                        std::max<Index>(1, plan.seq_len));
-  BackwardLoop<T> loop{plan, args, steps, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+  BackwardLoop<T> loop{
+      plan, args, 0,  true, {}, {}, {},
+      {},   {},   {}, {},   {}, {}, {plan, args.output, args.h0, {}, {}, {}},
+      {},   {}};
+  loop.measure_chunks();
   const Split split = choose_split(plan);
   const Index lanes = plan.panels * plan.width;
-  const Index kept_panels = steps >= plan.seq_len ? split.threads : plan.panels;
+  const Index kept_panels = loop.single_chunk ? split.threads : plan.panels;
+  const Index staged = PreviousState<T>::staged_rows(plan);
+  const Index held = plan.rows.flags != nullptr ? rows : 0;
   const auto padded = [&](Index cols) {
     return (cols + k.outer_tile - 1) / k.outer_tile * k.outer_tile;
   };
   const auto block_cols = [&](Index cols) {
     return (cols + plan.width - 1) / plan.width * plan.width;
   };
+  T* zeros = nullptr;
   Buffer memory;
   for (Arena arena;;) {
+    const auto take = [&](Index a, Index b) {
+      return arena.take<T>(checked_product(a, b));
+    };
     const auto take_side = [&](const PanelMap& map, Index size) {
-      return OuterSide<T>{
-          &map, size, arena.take<T>(checked_product(loop.chunk_rows(), padded(size))),
-          arena.take<T>(
-              checked_product(kept_panels * plan.width * slots_of(map), size))};
+      return OuterSide<T>{&map, size, take(loop.chunk_rows, padded(size)),
+                          take(kept_panels * plan.width * slots_of(map), size)};
     };
     const Index h_lines = loop.single_row() ? 0 : lanes * slots_of(plan.map_h);
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
-    loop.columns_h =
-        arena.take<T>(checked_product(h_lines, block_cols(plan.hidden_size)));
-    loop.columns_x =
-        arena.take<T>(checked_product(x_lines, block_cols(plan.input_size)));
-    loop.d_gates = arena.take<T>(checked_product(loop.chunk_rows(), lanes * kSlots));
-    loop.d_h = arena.take<T>(checked_product(rows, plan.padded_units));
-    loop.d_c = arena.take<T>(plan.lstm() ? rows * lanes : 0);
-    loop.c_first = arena.take<T>(plan.lstm() ? rows * lanes : 0);
+    const Index c_lanes = plan.lstm() ? lanes : 0;
+    loop.columns_h = take(h_lines, block_cols(plan.hidden_size));
+    loop.columns_x = take(x_lines, block_cols(plan.input_size));
+    loop.d_gates = take(loop.chunk_rows, lanes * kSlots);
+    loop.d_h = take(rows, plan.padded_units);
+    loop.d_c = take(rows, c_lanes);
+    loop.c_first = take(rows, c_lanes);
+    loop.held_d_h = take(held, plan.padded_units);
+    loop.held_d_c = take(held, c_lanes);
+    loop.previous.staged_h = take(staged, plan.padded_units);
+    loop.previous.staged_c = take(staged, c_lanes);
     loop.d_bias = arena.take<T>(lanes * kSlots);
-    loop.zeros = arena.take<T>(plan.padded_units);
+    zeros = arena.take<T>(plan.padded_units);
     loop.side_x = take_side(plan.map_x, plan.input_size);
     loop.side_h = take_side(plan.map_h, plan.hidden_size);
     if (memory.data() != nullptr) break;
     memory = pool.acquire(arena.used());
     arena = Arena(memory.data());
   }
+  std::fill_n(zeros, plan.padded_units, T(0));
+  loop.previous.zeros = zeros;
   loop.begin_state();
   auto body = [&](const Team& team) { loop.run(split, team); };
   parallel(split.threads, body);

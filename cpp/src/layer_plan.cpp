@@ -67,12 +67,14 @@ template <class T>
 Split choose_split(const LayerPlan<T>& plan) {
   const int threads = num_threads();
   const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
-  const auto step = static_cast<double>(plan.batch_size * slots) *
+  // Rows of a step, on average where the batch is ragged.
+  const Index rows = plan.rows.total() / std::max<Index>(1, plan.seq_len);
+  const auto step = static_cast<double>(rows * slots) *
                     static_cast<double>(plan.padded_units) *
                     static_cast<double>(plan.input_size + plan.hidden_size);
   if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork)
     return {1, true};
-  const Index row_threads = plan.batch_size / kMinRowsPerThread;
+  const Index row_threads = rows / kMinRowsPerThread;
   if (row_threads >= threads || step < kMinStepWork) {
     return {static_cast<int>(std::max<Index>(1, std::min<Index>(threads, row_threads))),
             true};
@@ -81,13 +83,11 @@ Split choose_split(const LayerPlan<T>& plan) {
 }
 
 template <class T>
-Part part_of(const LayerPlan<T>& plan, const Split& split, const Team& team) {
-  const Team::Range all_rows = {0, plan.batch_size};
+Part part_of(const LayerPlan<T>& plan, const Split& split, const Team& team,
+             Index rows) {
   const Team::Range all_panels = {0, plan.panels};
-  if (split.by_rows) {
-    return {team.share(plan.batch_size, plan.kernels->outer_tile), all_panels};
-  }
-  return {all_rows, team.share(plan.panels)};
+  if (split.by_rows) return {team.share(rows, plan.kernels->outer_tile), all_panels};
+  return {{0, rows}, team.share(plan.panels)};
 }
 
 template <class T>
@@ -103,12 +103,12 @@ void pack_state(const LayerPlan<T>& plan, const T* state, T* packed) {
 }
 
 template <class T>
-void unpack_state(const LayerPlan<T>& plan, const T* packed, Index row_stride,
-                  Index panel_stride, T* state) {
+void unpack_state(const LayerPlan<T>& plan, const PanelRows<const T>& packed,
+                  Index begin, Index end, T* state) {
   for (Index p = 0; p < plan.panels; ++p) {
     const Index lanes = std::min(plan.width, plan.hidden_size - p * plan.width);
-    for (Index n = 0; n < plan.batch_size; ++n) {
-      std::copy_n(packed + p * panel_stride + n * row_stride, lanes,
+    for (Index n = begin; n < end; ++n) {
+      std::copy_n(packed.at(n, p), lanes,
                   state + n * plan.hidden_size + p * plan.width);
     }
   }
@@ -145,10 +145,10 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
 template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool,
                                            const SequenceRows&);
 template Split choose_split<float>(const LayerPlan<float>&);
-template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&);
+template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&, Index);
 template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
-template void unpack_state<float>(const LayerPlan<float>&, const float*, Index, Index,
-                                  float*);
+template void unpack_state<float>(const LayerPlan<float>&,
+                                  const PanelRows<const float>&, Index, Index, float*);
 template PackedWeights<float> take_weights<float>(const LayerPlan<float>&, Arena&);
 template void pack_weights<float>(const LayerPlan<float>&,
                                   const LayerArrays<const float>&, const Team&,
@@ -157,10 +157,12 @@ template void pack_weights<float>(const LayerPlan<float>&,
 template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool,
                                              const SequenceRows&);
 template Split choose_split<double>(const LayerPlan<double>&);
-template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&);
+template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&,
+                              Index);
 template void pack_state<double>(const LayerPlan<double>&, const double*, double*);
-template void unpack_state<double>(const LayerPlan<double>&, const double*, Index,
-                                   Index, double*);
+template void unpack_state<double>(const LayerPlan<double>&,
+                                   const PanelRows<const double>&, Index, Index,
+                                   double*);
 template PackedWeights<double> take_weights<double>(const LayerPlan<double>&, Arena&);
 template void pack_weights<double>(const LayerPlan<double>&,
                                    const LayerArrays<const double>&, const Team&,

@@ -35,9 +35,19 @@ struct LayerPlan {
            output_activation == Activation::tanh;
   }
   Index time_of(Index step) const { return reverse ? seq_len - 1 - step : step; }
-  Index record_count() const {
-    return checked_product(checked_product(seq_len, batch_size), panels * record);
+  // The earliest time of the steps [begin, end), and how many rows they have in all.
+  Index first_time(Index begin, Index end) const {
+    return reverse ? seq_len - end : begin;
   }
+  Index rows_between(Index begin, Index end) const {
+    const Index t = first_time(begin, end);
+    return rows.first(t + end - begin) - rows.first(t);
+  }
+  // The most rows that one of these steps has.
+  Index widest(Index begin, Index end) const {
+    return rows.count(first_time(begin, end));
+  }
+  Index record_count() const { return checked_product(rows.total(), panels * record); }
 };
 
 template <class T>
@@ -58,36 +68,55 @@ Split choose_split(const LayerPlan<T>& plan);
 struct Part {
   Team::Range rows;
   Team::Range panels;
-};
-
-template <class T>
-Part part_of(const LayerPlan<T>& plan, const Split& split, const Team& team);
-
-// Where a value kept per step, row and panel lies.
-template <class T>
-struct StepView {
-  T* data;
-  Index step_stride, row_stride, panel_stride;
-  T* at(Index step, Index row) const {
-    return data + step * step_stride + row * row_stride;
+  // The part's rows among the first `count`.
+  Part first(Index count) const {
+    return {
+        {rows.begin < count ? rows.begin : count, rows.end < count ? rows.end : count},
+        panels};
   }
+  Index row_count() const { return rows.end - rows.begin; }
 };
 
-// Gates, and c behind them, in the records (T, P, N, record).
+// This thread's part of the first `rows` rows.
+template <class T>
+Part part_of(const LayerPlan<T>& plan, const Split& split, const Team& team,
+             Index rows);
+
+// Values kept by row and panel: those of row n and panel p at
+// data + n * row_stride + p * panel_stride.
+template <class Value>
+struct PanelRows {
+  Value* data;
+  Index row_stride, panel_stride;
+  Value* at(Index row, Index panel) const {
+    return data + row * row_stride + panel * panel_stride;
+  }
+  operator PanelRows<const Value>() const { return {data, row_stride, panel_stride}; }
+};
+
+// (P, N, W)
 template <class T, class Value>
-StepView<Value> record_view(const LayerPlan<T>& plan, Value* records, Index offset) {
-  const Index panel = plan.batch_size * plan.record;
-  return {records + offset, plan.panels * panel, plan.record, panel};
+PanelRows<Value> state_rows(const LayerPlan<T>& plan, Value* state) {
+  return {state, plan.width, plan.batch_size * plan.width};
+}
+
+// The records of time t: gates at offset 0, c behind them at offset gate_line(). Times
+// follow each other, each (P, count(t), record).
+template <class T, class Value>
+PanelRows<Value> record_rows(const LayerPlan<T>& plan, Value* records, Index t,
+                             Index offset) {
+  return {records + plan.rows.first(t) * plan.panels * plan.record + offset,
+          plan.record, plan.rows.count(t) * plan.record};
 }
 
 // (N, H) -> (P, N, W), padded with zeros; null reads as zeros.
 template <class T>
 void pack_state(const LayerPlan<T>& plan, const T* state, T* packed);
 
-// The inverse, from rows of W at these strides.
+// The inverse, for the rows [begin, end).
 template <class T>
-void unpack_state(const LayerPlan<T>& plan, const T* packed, Index row_stride,
-                  Index panel_stride, T* state);
+void unpack_state(const LayerPlan<T>& plan, const PanelRows<const T>& packed,
+                  Index begin, Index end, T* state);
 
 inline Index slots_of(const PanelMap& map) { return map.slot_end - map.slot_begin; }
 

@@ -5,10 +5,12 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "dropout.hpp"
 #include "fastlstm/threads.hpp"
 #include "layer.hpp"
+#include "ragged.hpp"
 
 namespace fastlstm {
 namespace {
@@ -69,16 +71,23 @@ SequenceView<const T> read_only(const SequenceView<T>& view) {
   return {view.data, view.stride_t, view.stride_n};
 }
 
+// Runs body(team) on all threads if it moves so many values that this pays: one costs
+// about a nanosecond, and a thread is worth waking for 100 us of them.
+template <class Body>
+void parallel_over(Index values, Body body) {
+  constexpr Index kMinValues = 200000;
+  parallel(values > kMinValues ? num_threads() : 1, body);
+}
+
 template <class T>
 void dropout_in_parallel(const Tape<T>& tape, Index layer, const T* in, T* out) {
   const Index units = tape.config.directions() * tape.config.hidden_size;
-  // A value costs about a nanosecond; a thread is worth waking for 100 us of them.
-  const bool large = tape.seq_len * tape.batch_size * units > 200000;
-  auto body = [&](const Team& team) {
-    apply_dropout(tape.config.dropout, tape.dropout_seed, layer, tape.seq_len,
-                  tape.batch_size, units, in, out, team);
-  };
-  parallel(large ? num_threads() : 1, body);
+  const SequenceRows rows = rows_of(tape.order, tape.batch_size);
+  const Index* source = tape.order.packed ? tape.order.source.data() : nullptr;
+  parallel_over(rows.total() * units, [&](const Team& team) {
+    apply_dropout(tape.config.dropout, tape.dropout_seed, layer, rows, source, units,
+                  in, out, team);
+  });
 }
 
 template <class T>
@@ -118,12 +127,15 @@ void check_config(const RecurrentConfig& config) {
   }
 }
 
+namespace {
+
+// All layers over arrays whose rows are as `rows` says.
 template <class T>
-void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args,
-                       BufferPool& pool, Tape<T>* tape) {
+void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
+                    const SequenceRows& rows, BufferPool& pool, Tape<T>* tape) {
   const Index directions = config.directions();
   const Index units = directions * config.hidden_size;
-  const Index steps = checked_product(args.seq_len, args.batch_size);
+  const Index steps = rows.total();
   const Index state = args.batch_size * config.hidden_size;
   if (tape != nullptr) begin_tape(config, args, pool, *tape);
 
@@ -142,8 +154,7 @@ void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args
     }
     for (Index direction = 0; direction < directions; ++direction) {
       const Index i = layer * directions + direction;
-      const LayerPlan<T> plan =
-          make_plan<T>(config, layer, direction == 1, {args.seq_len, args.batch_size});
+      const LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
       LayerForward<T> pass{};
       pass.params = args.params[i];
       pass.x = x;
@@ -169,18 +180,9 @@ void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args
 }
 
 template <class T>
-void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& tape) {
+void backward_layers(const BackwardArgs<T>& args, const SequenceRows& rows,
+                     BufferPool& pool, Tape<T>& tape) {
   const RecurrentConfig& config = tape.config;
-  if (tape.used)
-    throw std::logic_error("tape was used by backward before; run forward again");
-  if (tape.width != kernels<T>().width) {
-    throw std::logic_error("the instruction set changed between forward and backward");
-  }
-  if (tape.parameter_checksum != parameter_checksum(config, args.params)) {
-    throw std::logic_error("params changed between forward and backward of this tape");
-  }
-  tape.used = true;
-
   const Index directions = config.directions();
   const Index units = directions * config.hidden_size;
   const Index state = tape.batch_size * config.hidden_size;
@@ -194,7 +196,7 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
   for (Index layer = config.num_layers - 1; layer >= 0; --layer) {
     SequenceView<T> d_x = args.d_x;
     if (layer > 0) {
-      between[layer % 2] = take<T>(pool, tape.seq_len * tape.batch_size * units);
+      between[layer % 2] = take<T>(pool, rows.total() * units);
       d_x = time_major(between[layer % 2].template as<T>(), tape.batch_size, units);
     }
     const auto kept = [&](const std::vector<Buffer>& buffers, Index of_layer) {
@@ -224,15 +226,189 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
       pass.accumulate_d_x = direction > 0;
       pass.d_h0 = offset(args.d_h0, i * state);
       pass.d_c0 = offset(args.d_c0, i * state);
-      layer_backward(
-          make_plan<T>(config, layer, direction == 1, {tape.seq_len, tape.batch_size}),
-          pass, pool);
+      layer_backward(make_plan<T>(config, layer, direction == 1, rows), pass, pool);
     }
     if (layer > 0 && dropped) {
       dropout_in_parallel(tape, layer - 1, static_cast<const T*>(d_x.data), d_x.data);
     }
     d_output = read_only(d_x);
   }
+}
+
+// The caller's arrays of a forward call, packed by the order of its rows.
+template <class T>
+struct PackedForward {
+  const RecurrentConfig& config;
+  const ForwardArgs<T>& given;
+  const RowOrder& order;
+  Buffer x, output, states;
+  ForwardArgs<T> args;  // given, with the packed arrays in place of the caller's
+
+  PackedForward(const RecurrentConfig& of, const ForwardArgs<T>& arrays,
+                const RowOrder& rows, BufferPool& pool)
+      : config(of), given(arrays), order(rows), args(arrays) {
+    const Index steps = rows_of(order, given.batch_size).total();
+    x = take<T>(pool, checked_product(steps, config.input_size));
+    output = take<T>(pool, checked_product(steps, units()));
+    states = take<T>(pool, 4 * state_size());
+    args.x =
+        time_major<const T>(x.template as<T>(), given.batch_size, config.input_size);
+    args.output = time_major(output.template as<T>(), given.batch_size, units());
+    parallel_over(steps * config.input_size, [&](const Team& team) {
+      gather_steps(order, given.batch_size, given.x, config.input_size, true,
+                   x.template as<T>(), team);
+    });
+    T* next = states.template as<T>();
+    const auto sorted = [&](const T* state) -> const T* {
+      if (state == nullptr) return nullptr;
+      gather_states(order, layers(), config.hidden_size, state, next);
+      next += state_size();
+      return next - state_size();
+    };
+    args.h0 = sorted(given.h0);
+    args.c0 = sorted(given.c0);
+    args.h_n = next;
+    args.c_n = given.c_n != nullptr ? next + state_size() : nullptr;
+  }
+
+  void unpack() const {
+    parallel_over(given.seq_len * given.batch_size * units(), [&](const Team& team) {
+      scatter_steps<T>(order, given.batch_size, args.output.data, units(), false,
+                       given.seq_len, given.output, team);
+    });
+    scatter_states<T>(order, layers(), config.hidden_size, args.h_n, given.h_n);
+    if (given.c_n != nullptr) {
+      scatter_states<T>(order, layers(), config.hidden_size, args.c_n, given.c_n);
+    }
+  }
+
+  Index layers() const { return config.num_layers * config.directions(); }
+  Index units() const { return config.directions() * config.hidden_size; }
+  Index state_size() const { return layers() * given.batch_size * config.hidden_size; }
+};
+
+// The same for backward.
+template <class T>
+struct PackedBackward {
+  const BackwardArgs<T>& given;
+  const Tape<T>& tape;
+  Buffer d_output, d_x, states;
+  BackwardArgs<T> args;
+
+  PackedBackward(const BackwardArgs<T>& arrays, const Tape<T>& of, BufferPool& pool)
+      : given(arrays), tape(of), args(arrays) {
+    const RecurrentConfig& config = tape.config;
+    const Index steps = rows_of(tape.order, tape.batch_size).total();
+    const Index units = config.directions() * config.hidden_size;
+    if (given.d_output.data != nullptr) {
+      d_output = take<T>(pool, steps * units);
+      parallel_over(steps * units, [&](const Team& team) {
+        gather_steps(tape.order, tape.batch_size, given.d_output, units, false,
+                     d_output.template as<T>(), team);
+      });
+      args.d_output =
+          time_major<const T>(d_output.template as<T>(), tape.batch_size, units);
+    }
+    if (given.d_x.data != nullptr) {
+      d_x = take<T>(pool, steps * config.input_size);
+      args.d_x = time_major(d_x.template as<T>(), tape.batch_size, config.input_size);
+    }
+    states = take<T>(pool, 4 * state_size());
+    T* next = states.template as<T>();
+    const auto sorted = [&](const T* state) -> const T* {
+      if (state == nullptr) return nullptr;
+      gather_states(tape.order, layers(), config.hidden_size, state, next);
+      next += state_size();
+      return next - state_size();
+    };
+    args.d_h_n = sorted(given.d_h_n);
+    args.d_c_n = sorted(given.d_c_n);
+    if (given.d_h0 != nullptr) args.d_h0 = next;
+    if (given.d_c0 != nullptr) args.d_c0 = next + state_size();
+  }
+
+  void unpack() const {
+    const RecurrentConfig& config = tape.config;
+    if (given.d_x.data != nullptr) {
+      parallel_over(
+          tape.seq_len * tape.batch_size * config.input_size, [&](const Team& team) {
+            scatter_steps<T>(tape.order, tape.batch_size, args.d_x.data,
+                             config.input_size, true, tape.seq_len, given.d_x, team);
+          });
+    }
+    for (const auto& [from, to] :
+         {std::pair(args.d_h0, given.d_h0), std::pair(args.d_c0, given.d_c0)}) {
+      if (to != nullptr) {
+        scatter_states<T>(tape.order, layers(), config.hidden_size, from, to);
+      }
+    }
+  }
+
+  Index layers() const { return tape.config.num_layers * tape.config.directions(); }
+  Index state_size() const {
+    return layers() * tape.batch_size * tape.config.hidden_size;
+  }
+};
+
+}  // namespace
+
+void check_marks(const RecurrentConfig& config, const StepMarks& marks, Index seq_len,
+                 Index batch_size) {
+  if (marks.reset.data != nullptr && config.bidirectional) {
+    throw std::invalid_argument(
+        "reset needs one direction: a second one would see past the reset");
+  }
+  for (Index n = 0; marks.lengths != nullptr && n < batch_size; ++n) {
+    if (marks.lengths[n] < 0 || marks.lengths[n] > seq_len) {
+      throw std::invalid_argument(
+          "lengths must be from 0 to T = " + std::to_string(seq_len) + ", got " +
+          std::to_string(marks.lengths[n]) + " at row " + std::to_string(n));
+    }
+  }
+}
+
+template <class T>
+void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args,
+                       BufferPool& pool, Tape<T>* tape) {
+  check_marks(config, args.marks, args.seq_len, args.batch_size);
+  checked_product(args.seq_len, args.batch_size);
+  RowOrder inference_order;
+  RowOrder& order = tape != nullptr ? tape->order : inference_order;
+  order = make_order(args.marks, args.seq_len, args.batch_size);
+  const SequenceRows rows = rows_of(order, args.batch_size);
+  if (!order.packed) {
+    forward_layers(config, args, rows, pool, tape);
+    return;
+  }
+  PackedForward<T> packed(config, args, order, pool);
+  forward_layers(config, packed.args, rows, pool, tape);
+  packed.unpack();
+  if (tape != nullptr) {
+    tape->packed_x = std::move(packed.x);
+    tape->packed_output = std::move(packed.output);
+  }
+}
+
+template <class T>
+void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& tape) {
+  if (tape.used)
+    throw std::logic_error("tape was used by backward before; run forward again");
+  if (tape.width != kernels<T>().width) {
+    throw std::logic_error("the instruction set changed between forward and backward");
+  }
+  if (tape.parameter_checksum != parameter_checksum(tape.config, args.params)) {
+    throw std::logic_error("params changed between forward and backward of this tape");
+  }
+  tape.used = true;
+
+  const SequenceRows rows = rows_of(tape.order, tape.batch_size);
+  if (!tape.order.packed) {
+    backward_layers(args, rows, pool, tape);
+    return;
+  }
+  PackedBackward<T> packed(args, tape, pool);
+  backward_layers(packed.args, rows, pool, tape);
+  packed.unpack();
 }
 
 template void recurrent_forward<float>(const RecurrentConfig&,

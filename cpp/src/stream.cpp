@@ -430,7 +430,7 @@ void Stream<T>::get_state(T* h, T* c) const noexcept {
       std::copy_n(layer.h[body_->turn] + n * plan.padded_units, units, h);
     }
     if (c == nullptr || layer.c == nullptr) continue;
-    unpack_state(plan, layer.c, plan.width, batch_size() * plan.width, c);
+    unpack_state<T>(plan, state_rows(plan, layer.c), 0, batch_size(), c);
     c += batch_size() * units;
   }
 }

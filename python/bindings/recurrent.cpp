@@ -76,7 +76,9 @@ class Recurrent {
 
   py::tuple forward(const py::sequence& params, py::handle x_object,
                     py::handle h0_object, py::handle c0_object, py::handle out_object,
-                    bool batch_first, bool keep, std::uint64_t seed) {
+                    py::handle lengths_object, py::handle mask_object,
+                    py::handle reset_object, bool batch_first, bool keep,
+                    std::uint64_t seed) {
     const py::array x = sequence(x_object, "x", config_.input_size, batch_first);
     const Axes axes = axes_of(x, batch_first);
     const auto arrays = parameters<const T>(params, "");
@@ -93,6 +95,12 @@ class Recurrent {
     args.c0 = data_or_null(c0);
     args.params = arrays.data();
     args.dropout_seed = seed;
+    const std::vector<Index> lengths = lengths_of(lengths_object, axes);
+    const py::array mask = marked_steps(mask_object, "mask", axes);
+    const py::array reset = marked_steps(reset_object, "reset", axes);
+    args.marks = {lengths_object.is_none() ? nullptr : lengths.data(),
+                  mark_view(mask, axes), mark_view(reset, axes)};
+    check_marks(config_, args.marks, axes.seq_len, axes.batch_size);
 
     const Shape shape = output_shape(axes);
     py::array output = out_object.is_none() ? pooled_array<T>(pool_, shape)
@@ -213,6 +221,59 @@ class Recurrent {
     return {data, array.strides(t) / item, array.strides(1 - t) / item};
   }
 
+  // Integers (N,), or one integer of an unbatched sequence.
+  static std::vector<Index> lengths_of(py::handle object, const Axes& axes) {
+    if (object.is_none()) return {};
+    const py::array given = py::module_::import("numpy").attr("asarray")(object);
+    const char kind = given.dtype().kind();
+    if (kind != 'i' && kind != 'u' && given.size() > 0) {
+      throw py::type_error("lengths must be integers, got " +
+                           py::str(given.dtype()).cast<std::string>());
+    }
+    if (axes.batched || given.ndim() != 0) {
+      check_shape(given, "lengths", "(N,)", {axes.batch_size});
+    }
+    const auto array =
+        py::array_t<Index, py::array::c_style | py::array::forcecast>(given);
+    // One more than there are, so that data() is not null where N is 0.
+    std::vector<Index> lengths(array.data(), array.data() + axes.batch_size);
+    lengths.reserve(lengths.size() + 1);
+    return lengths;
+  }
+
+  // Booleans (T, N), (N, T) or (T,).
+  static py::array marked_steps(py::handle object, const char* name, const Axes& axes) {
+    if (object.is_none()) return py::reinterpret_borrow<py::array>(object);
+    if (!py::isinstance<py::array>(object)) {
+      throw py::type_error(std::string(name) +
+                           " must be a numpy.ndarray of bool, got " +
+                           type_name(object));
+    }
+    auto array = py::reinterpret_borrow<py::array>(object);
+    if (array.dtype().kind() != 'b') {
+      throw py::type_error(std::string(name) + " must be bool, got " +
+                           py::str(array.dtype()).cast<std::string>() + ": call " +
+                           name + ".astype(bool)");
+    }
+    const Shape shape = !axes.batched      ? Shape{axes.seq_len}
+                        : axes.batch_first ? Shape{axes.batch_size, axes.seq_len}
+                                           : Shape{axes.seq_len, axes.batch_size};
+    check_shape(array, name,
+                !axes.batched      ? "(T,)"
+                : axes.batch_first ? "(N, T)"
+                                   : "(T, N)",
+                shape);
+    return array;
+  }
+
+  static SequenceView<const bool> mark_view(const py::array& array, const Axes& axes) {
+    if (array.is_none()) return {nullptr, 0, 0};
+    const auto* data = static_cast<const bool*>(array.data());
+    if (!axes.batched) return {data, array.strides(0), 0};
+    const int t = axes.batch_first ? 1 : 0;
+    return {data, array.strides(t), array.strides(1 - t)};
+  }
+
   Shape output_shape(const Axes& axes) const {
     const Index units = config_.directions() * config_.hidden_size;
     if (!axes.batched) return {axes.seq_len, units};
@@ -307,8 +368,9 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
            py::arg("num_layers"), py::arg("bidirectional"), py::arg("bias"),
            py::arg("cell_activation"), py::arg("output_activation"), py::arg("dropout"))
       .def("forward", &Recurrent<T>::forward, py::arg("params"), py::arg("x"),
-           py::arg("h0"), py::arg("c0"), py::arg("out"), py::arg("batch_first"),
-           py::arg("keep"), py::arg("seed"))
+           py::arg("h0"), py::arg("c0"), py::arg("out"), py::arg("lengths"),
+           py::arg("mask"), py::arg("reset"), py::arg("batch_first"), py::arg("keep"),
+           py::arg("seed"))
       .def("backward", &Recurrent<T>::backward, py::arg("params"), py::arg("grads"),
            py::arg("d_output"), py::arg("tape"), py::arg("d_h_n"), py::arg("d_c_n"),
            py::arg("need_d_x"))

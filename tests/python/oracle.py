@@ -39,9 +39,12 @@ def run_reference(
     state: tuple[Array, ...],
     d_output: Array,
     d_state: tuple[Array, ...],
+    marks: reference.Marks = reference.EVERY_STEP,
 ) -> dict[str, Array]:
     """Everything that follows from the given, by name; gradients by param's name."""
-    output, last, tape = reference.forward(net, params, x, state)
-    d_x, d_first, grads = reference.backward(net, params, tape, d_output, d_state)
+    output, last, tape = reference.forward(net, params, x, state, marks)
+    d_x, d_first, grads = reference.backward(
+        net, params, tape, d_output, d_state, marks
+    )
     results = {"output": output, "d_x": d_x, **grads}
     return results | name_state(last, "{}_n") | name_state(d_first, "d_{}0")

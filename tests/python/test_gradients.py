@@ -51,8 +51,10 @@ class Problem:
         N: int | None = 3,
         with_state: bool = True,
         with_d_state: bool = True,
+        **marks: Array,
     ) -> None:
         self.layer = layer
+        self.marks = marks
         self.rng = np.random.default_rng(7)
         self.parts = 2 if isinstance(layer, fl.LSTM) else 1
         batch = () if N is None else (N,)
@@ -75,7 +77,9 @@ class Problem:
 
     def forward(self) -> tuple[Array, tuple[Array, ...], Any]:
         self.layer.reseed(5)  # dropout draws the same mask every time
-        output, state, tape = self.layer.forward(self.x, self._pack(self.state))
+        output, state, tape = self.layer.forward(
+            self.x, self._pack(self.state), **self.marks
+        )
         return output, state if self.parts == 2 else (state,), tape
 
     def loss(self) -> float:
@@ -221,6 +225,23 @@ def test_gradients_through_dropout_between_layers(
     kept, _ = layer(problem.x, problem._pack(problem.state))
     assert not np.allclose(dropped, kept)
     problem.check()
+
+
+MARKS: dict[str, npt.NDArray[Any]] = {
+    "lengths": np.array([3, 0, 4]),
+    "mask": np.array([[0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 1, 1]], bool),
+    "reset": np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1]], bool),
+}
+
+
+@pytest.mark.parametrize(
+    "marks", ["lengths", "mask", "reset", "lengths mask", "lengths mask reset"]
+)
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_gradients_of_ragged_masked_and_reset_batches(name: str, marks: str) -> None:
+    given = {key: MARKS[key] for key in marks.split()}
+    two = "reset" not in given
+    Problem(layer_of(name, 3, 4, 2, bidirectional=two, dropout=0.3), **given).check()
 
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])

@@ -1,7 +1,7 @@
 """LSTM, GRU and RNN in plain NumPy, forward and backward, slow on purpose.
 
 The specification that the tests hold the library to: one loop over time, one equation
-a line, any float dtype. No dropout, no ragged batches. Used by
+a line, any float dtype, lengths, mask and reset. No dropout. Used by
 tests/python/oracle.py.
 """
 
@@ -35,11 +35,30 @@ class Network:
         return [f"_l{layer}{end}" for layer in range(self.num_layers) for end in ends]
 
 
+class Marks(NamedTuple):
+    """Which steps are computed; each may be None."""
+
+    lengths: Array | None = None  # (N,)
+    mask: Array | None = None  # (T, N)
+    reset: Array | None = None  # (T, N)
+
+    def at(self, t: int, rows: int) -> tuple[Array, Array, Array]:
+        """Inside a row's length, real, and reset before time t, each (N, 1)."""
+        yes = np.ones(rows, bool)
+        inside = yes if self.lengths is None else t < np.asarray(self.lengths)
+        real = inside if self.mask is None else inside & self.mask[t]
+        reset = ~yes if self.reset is None else inside & self.reset[t]
+        return inside[:, None], real[:, None], reset[:, None]
+
+
+EVERY_STEP = Marks()
+
+
 class Step(NamedTuple):
     """What a backward step needs from its forward step."""
 
-    x: Array  # (N, I)
-    state: State  # before the step, each (N, H)
+    x: Array  # (N, I), zero where the step is not real
+    state: State  # before the step, after resets, each (N, H)
     gates: State  # after their activations, each (N, H), and what else the cell keeps
 
 
@@ -147,7 +166,11 @@ BACKS = {"lstm": lstm_back, "gru": gru_back, "rnn": rnn_back}
 
 
 def forward(
-    net: Network, params: Mapping[str, Array], x: Array, state: State
+    net: Network,
+    params: Mapping[str, Array],
+    x: Array,
+    state: State,
+    marks: Marks = EVERY_STEP,
 ) -> tuple[Array, State, list[list[Step]]]:
     """Run all layers over x (T, N, I) from the state, each (L*D, N, H).
 
@@ -167,11 +190,15 @@ def forward(
         steps: dict[int, Step] = {}
         h = np.zeros((*x.shape[:2], w_hh.shape[1]), x.dtype)
         for t in _times(len(x), suffix):
-            a = x[t] @ w_ih.T + params.get("bias" + suffix, zero)
+            inside, real, reset = marks.at(t, x.shape[1])
+            now = tuple(np.where(reset, 0, s) for s in now)
+            x_t = np.where(real, x[t], 0)
+            a = x_t @ w_ih.T + params.get("bias" + suffix, zero)
             b_hn = params.get("bias_hn" + suffix, zero)
             after, gates = STEPS[net.cell](net, a, w_hh, b_hn, now)
-            steps[t] = Step(x[t], now, gates)
-            now, h[t] = after, after[0]
+            steps[t] = Step(x_t, now, gates)
+            now = tuple(np.where(real, *pair) for pair in zip(after, now, strict=True))
+            h[t] = np.where(inside, now[0], 0)
         tape.append([steps[t] for t in range(len(x))])
         finals.append(now)
         outputs.append(h)
@@ -185,6 +212,7 @@ def backward(
     tape: list[list[Step]],
     d_output: Array,
     d_state: State,
+    marks: Marks = EVERY_STEP,
 ) -> tuple[Array, State, dict[str, Array]]:
     """Back-propagate through time: gradients by x, by the initial state, by params."""
     directions = 2 if net.bidirectional else 1
@@ -202,9 +230,14 @@ def backward(
             d_now = [part[k].copy() for part in d_state]
             for t in reversed(_times(len(d_y), suffix)):
                 step = tape[k][t]
-                d_now[0] += d_y[t]
-                d = BACKS[net.cell](net, tuple(d_now), w_hh, step)
-                d_now = list(d.state)
+                inside, real, reset = marks.at(t, d_y.shape[1])
+                d_now[0] = d_now[0] + np.where(inside, d_y[t], 0)
+                taken = tuple(np.where(real, d, 0) for d in d_now)
+                d = BACKS[net.cell](net, taken, w_hh, step)
+                d_now = [
+                    np.where(reset, 0, np.where(real, through, past))
+                    for through, past in zip(d.state, d_now, strict=True)
+                ]
                 d_x[t] += d.a @ w_ih
                 grads["weight_ih" + suffix] += d.a.T @ step.x
                 grads["weight_hh" + suffix] += d.w_hh

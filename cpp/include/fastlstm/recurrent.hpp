@@ -51,13 +51,40 @@ struct SequenceView {
   Index stride_n;
 };
 
-// What forward keeps for backward. Borrows x and output: both must stay alive and
-// unchanged until backward has run.
+// Which steps of which rows are computed. A step (t, n) is real if t < lengths[n] and
+// mask(t, n); x at other steps, and d_output from lengths[n] on, are never read.
+struct StepMarks {
+  const Index* lengths;            // (N), 0 to T, in any order; null: all are T
+  SequenceView<const bool> mask;   // (T, N): false holds state and output; or null
+  SequenceView<const bool> reset;  // (T, N): true zeroes the state first; or null
+};
+
+// Throws std::invalid_argument if a length is out of range, or if two directions are to
+// be reset.
+void check_marks(const RecurrentConfig& config, const StepMarks& marks, Index seq_len,
+                 Index batch_size);
+
+// The rows of a ragged or masked batch, longest first, and what is special at a step.
+// Arrays inside the core hold only steps before a row's length, time by time.
+struct RowOrder {
+  bool packed = false;              // false: all steps, in the caller's order
+  Index seq_len = 0;                // of the longest row
+  std::vector<Index> source;        // (N): the caller's row, by place
+  std::vector<Index> offsets;       // (seq_len + 1): packed rows before each time
+  std::vector<std::uint8_t> flags;  // by packed row: held, reset; may be empty
+  std::vector<std::uint8_t> any;    // (seq_len): union of the flags of a time
+};
+
+// What forward keeps for backward. Borrows x and output, unless rows are packed: both
+// must stay alive and unchanged until backward has run.
 template <class T>
 struct Tape {
   RecurrentConfig config;
   Index seq_len = 0;
   Index batch_size = 0;
+  RowOrder order;
+  Buffer packed_x;       // if packed: (rows, I)
+  Buffer packed_output;  // if packed: (rows, D*H)
   SequenceView<const T> x{};
   SequenceView<const T> output{};
   bool has_state = false;
@@ -83,6 +110,7 @@ struct ForwardArgs {
   T* h_n;                              // (L*D, N, H), written
   T* c_n;                              // LSTM: as h_n; may be null otherwise
   std::uint64_t dropout_seed;
+  StepMarks marks;
 };
 
 template <class T>
@@ -98,7 +126,8 @@ struct BackwardArgs {
 };
 
 // Runs the stack. tape null: inference, nothing is kept and no dropout. Scratch memory
-// comes from the pool. Throws std::bad_alloc or std::length_error only.
+// comes from the pool. Throws what check_marks throws, std::bad_alloc or
+// std::length_error only.
 template <class T>
 FASTLSTM_API void recurrent_forward(const RecurrentConfig& config,
                                     const ForwardArgs<T>& args, BufferPool& pool,

@@ -39,7 +39,7 @@ inline void dense_tile(const DenseArgs<T>& a, Index row, Index output) {
 }
 
 template <class V, class T>
-struct DenseTile : RowTile<DenseTile<V, T>> {
+struct DenseTile {
   const DenseArgs<T>& a;
   explicit DenseTile(const DenseArgs<T>& args) : a(args) {}
 
@@ -114,7 +114,7 @@ inline void lines_block(const LinesArgs<T>& g, Index line, Index first, int lane
 }
 
 template <class V, class T>
-struct LinesTile : RowTile<LinesTile<V, T>> {
+struct LinesTile {
   const LinesArgs<T>& g;
   explicit LinesTile(const LinesArgs<T>& args) : g(args) {}
 

@@ -49,29 +49,26 @@ inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
   }
 }
 
-// Calls tile.template run<R>(row) over all rows: full tiles of kRows, then one of the
-// remainder.
-template <int kRows, class Tile>
-inline void for_row_tiles(Index rows, const Tile& tile) {
-  Index row = 0;
-  for (; row + kRows <= rows; row += kRows) tile.template run<kRows>(row);
-  if constexpr (kRows > 1) {
-    if (row < rows) tile.template remainder<kRows - 1>(row, rows - row);
+// tile.template run<height>(row), height at most R.
+template <int R, class Tile>
+inline void run_tile(const Tile& tile, Index row, Index height) {
+  if constexpr (R > 1) {
+    if (height < R) return run_tile<R - 1>(tile, row, height);
   }
+  tile.template run<R>(row);
 }
 
-// A tile whose remainder is dispatched to run<1..kRows-1>.
-template <class Self>
-struct RowTile {
-  template <int R>
-  void remainder(Index row, Index left) const {
-    if (left == R) {
-      static_cast<const Self*>(this)->template run<R>(row);
-    } else if constexpr (R > 1) {
-      remainder<R - 1>(row, left);
-    }
+// Runs the tile over all rows, in as few heights of at most kMax as possible, nearly
+// equal: one of a row or two would need its weights faster than L2 gives them.
+template <int kMax, class Tile>
+inline void for_row_tiles(Index rows, const Tile& tile) {
+  Index row = 0;
+  for (Index left = (rows + kMax - 1) / kMax; left > 0; --left) {
+    const Index height = (rows - row + left - 1) / left;
+    run_tile<kMax>(tile, row, height);
+    row += height;
   }
-};
+}
 
 // The slots that x and h feed: [begin, begin + count).
 struct AllSlots {
@@ -105,7 +102,7 @@ inline void gate_sums(const GateArgs<T>& g, Index row, Index panel,
 }
 
 template <class Slots, class V, class Weight, class T>
-struct GateTile : RowTile<GateTile<Slots, V, Weight, T>> {
+struct GateTile {
   const GateArgs<T>& g;
   Index panel;
   GateTile(const GateArgs<T>& args, Index p) : g(args), panel(p) {}
@@ -132,7 +129,7 @@ void gate_product(const GateArgs<T>& g) {
 }
 
 template <class V, int kVecs, class T>
-struct ProductTile : RowTile<ProductTile<V, kVecs, T>> {
+struct ProductTile {
   const ProductArgs<T>& g;
   Index block;
   ProductTile(const ProductArgs<T>& args, Index b) : g(args), block(b) {}

@@ -22,7 +22,7 @@ inline LstmState<V> lstm_state(V i, V f, V g, V o, V c_prev) {
 }
 
 template <class V, class Weight, class T>
-struct LstmTile : RowTile<LstmTile<V, Weight, T>> {
+struct LstmTile {
   const LstmStepArgs<T>& s;
   Index panel;
   LstmTile(const LstmStepArgs<T>& args, Index p) : s(args), panel(p) {}

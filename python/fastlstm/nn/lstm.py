@@ -122,7 +122,14 @@ class LSTM(Recurrent):
         }
 
     def __call__(
-        self, x: Array, state: State | None = None, *, out: Array | None = None
+        self,
+        x: Array,
+        state: State | None = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        reset: Array | None = None,
+        mask: Array | None = None,
+        out: Array | None = None,
     ) -> tuple[Array, State]:
         """Run inference; nothing is kept for `backward` and nothing is dropped.
 
@@ -132,6 +139,16 @@ class LSTM(Recurrent):
             Of the layer's dtype.
         state : pair of arrays (L*D, N, H), optional
             h0 and c0, (L*D, H) for unbatched `x`; zeros if left out.
+        lengths : integers (N,), optional
+            Steps of each sequence, 0 to T in any order; all are T if left out. Outputs
+            behind a length are zero, h_n and c_n belong to its last step, and the
+            second direction starts there. Work follows the real steps.
+        reset : bool array (T, N), or (N, T) or (T,) as `x`, optional
+            Where true, the sequence's state is zeroed before the step, even if the
+            step is masked. Not with two directions.
+        mask : bool array, laid out as `reset`, optional
+            Where false, the step is skipped: the state is held and the output repeats
+            the held h. What `x` holds there, or behind a length, is never read.
         out : array, optional
             Where to write the output; C-contiguous, of the output's shape.
 
@@ -147,17 +164,40 @@ class LSTM(Recurrent):
         TypeError
             If an array has another dtype.
         ValueError
-            If an array has another shape.
+            If an array has another shape, a length is out of range, or two directions
+            are to be reset.
+
+        Examples
+        --------
+        Two sequences of 5 and 2 steps; the padding is never read:
+
+        >>> import numpy as np
+        >>> import fastlstm as fl
+        >>> lstm = fl.LSTM(3, 8, rng=0)
+        >>> x = np.ones((5, 2, 3), np.float32)
+        >>> x[2:, 1] = np.nan
+        >>> output, (h_n, c_n) = lstm(x, lengths=[5, 2])
+        >>> bool((output[1, 1] == h_n[0, 1]).all()), float(output[2:, 1].max())
+        (True, 0.0)
         """
-        output, h_n, c_n, _ = self._run(x, *_pair(state), out, keep=False)
+        marks = (lengths, mask, reset)
+        output, h_n, c_n, _ = self._run(x, *_pair(state), marks, out, keep=False)
         return output, (h_n, c_n)
 
-    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State, Any]:
+    def forward(
+        self,
+        x: Array,
+        state: State | None = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        reset: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, State, Any]:
         """Run the layer and keep what `backward` needs.
 
         Parameters
         ----------
-        x, state
+        x, state, lengths, reset, mask
             As for a call. `x` is not copied: leave it unchanged until `backward`.
 
         Returns
@@ -177,7 +217,8 @@ class LSTM(Recurrent):
         >>> d_x.shape, lstm.grads["weight_hh_l0"].shape
         ((5, 2, 3), (32, 8))
         """
-        output, h_n, c_n, tape = self._run(x, *_pair(state), None, keep=True)
+        marks = (lengths, mask, reset)
+        output, h_n, c_n, tape = self._run(x, *_pair(state), marks, None, keep=True)
         return output, (h_n, c_n), tape
 
     def backward(
@@ -193,7 +234,8 @@ class LSTM(Recurrent):
         Parameters
         ----------
         d_output : array like the output, or None
-            Gradient of the loss with respect to the output; None is zeros.
+            Gradient of the loss with respect to the output; None is zeros. Behind a
+            length it is not read; at a masked step it flows into the held h.
         tape : opaque
             From `forward`.
         d_state : pair of arrays (L*D, N, H) or None, optional
@@ -204,7 +246,7 @@ class LSTM(Recurrent):
         Returns
         -------
         d_x : array like x
-            Gradient with respect to x.
+            Gradient with respect to x; zero at steps that are not real.
         (d_h0, d_c0) : pair of arrays (L*D, N, H)
             Gradients with respect to the initial state.
 

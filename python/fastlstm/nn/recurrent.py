@@ -17,6 +17,9 @@ from fastlstm.nn.module import Array, Module, Seed
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "linear")
 """What an LSTM's cell and output activations may be."""
 
+Marks = tuple[npt.ArrayLike | None, Array | None, Array | None]
+"""lengths, mask and reset of a call."""
+
 _layers: weakref.WeakSet[Recurrent] = weakref.WeakSet()
 
 
@@ -134,13 +137,22 @@ class Recurrent(Module):
         x: Array,
         h0: Array | None,
         c0: Array | None,
+        marks: Marks,
         out: Array | None,
         keep: bool,
     ) -> tuple[Array, Array, Array, Any]:
         draws = keep and self.dropout > 0
         seed = int(self._rng.integers(2**63)) if draws else 0
         result: tuple[Array, Array, Array, Any] = self._core.forward(
-            list(self.params.values()), x, h0, c0, out, self.batch_first, keep, seed
+            list(self.params.values()),
+            x,
+            h0,
+            c0,
+            out,
+            *marks,
+            self.batch_first,
+            keep,
+            seed,
         )
         return result
 
@@ -200,7 +212,14 @@ class OneStateRecurrent(Recurrent):
     """GRU and RNN: the state is h alone."""
 
     def __call__(
-        self, x: Array, state: Array | None = None, *, out: Array | None = None
+        self,
+        x: Array,
+        state: Array | None = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        reset: Array | None = None,
+        mask: Array | None = None,
+        out: Array | None = None,
     ) -> tuple[Array, Array]:
         """Run inference: as `LSTM`, with h0 (L*D, N, H) as the state.
 
@@ -209,12 +228,22 @@ class OneStateRecurrent(Recurrent):
         output : array (T, N, D*H), or as `x` is laid out
         h_n : array (L*D, N, H)
         """
-        output, h_n, _, _ = self._run(x, state, None, out, keep=False)
+        marks = (lengths, mask, reset)
+        output, h_n, _, _ = self._run(x, state, None, marks, out, keep=False)
         return output, h_n
 
-    def forward(self, x: Array, state: Array | None = None) -> tuple[Array, Array, Any]:
+    def forward(
+        self,
+        x: Array,
+        state: Array | None = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        reset: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array, Any]:
         """Run the layer and keep what `backward` needs: output, h_n and the tape."""
-        output, h_n, _, tape = self._run(x, state, None, None, keep=True)
+        marks = (lengths, mask, reset)
+        output, h_n, _, tape = self._run(x, state, None, marks, None, keep=True)
         return output, h_n, tape
 
     def backward(
