@@ -121,6 +121,10 @@ struct BackwardLoop {
 
   void prepare(const Team& team) const {
     const Kernels<T>& k = *plan.kernels;
+    if (team.rank() == 0 && plan.padding() > 0) {
+      // Half kernels leave the padding of the last panel alone; dot products read it.
+      std::fill_n(d_gates + (plan.panels - 1) * d_gate_panel(), d_gate_panel(), T(0));
+    }
     if (!single_row()) {
       const Team::Range h = team.share(blocks(plan.hidden_size));
       k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
@@ -265,6 +269,7 @@ struct BackwardLoop {
     a.a_panel_stride = d_gate_panel();
     a.panels = plan.panels;
     a.panel_size = slots_of(map) * plan.width;
+    a.padding = plan.padding();
     return a;
   }
 
@@ -374,6 +379,7 @@ struct BackwardLoop {
     const Team::Range panels = team.share(plan.panels);
     for (Index p = panels.begin; p < panels.end; ++p) {
       const Index kept = single_chunk ? team.rank() : p;
+      const Index lanes = plan.width - (p + 1 < plan.panels ? 0 : plan.padding());
       for (Index first = 0; first < rows; first += kOuterRows) {
         const Index count = std::min(kOuterRows, rows - first);
         const bool accumulate = first > 0 || end < plan.seq_len;
@@ -383,6 +389,7 @@ struct BackwardLoop {
                                chunk_rows * plan.kernels->outer_tile,
                                d_gates_p + side->map->slot_begin * plan.width,
                                static_cast<int>(slots_of(*side->map)),
+                               static_cast<int>(lanes),
                                side->d_weight + kept * panel_size(*side), accumulate});
         }
         plan.kernels->column_sum(d_gates_p, count, accumulate,

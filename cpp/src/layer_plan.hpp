@@ -29,6 +29,11 @@ struct LayerPlan {
 
   bool lstm() const { return cell == CellKind::lstm; }
   Index gate_line() const { return kSlots * width; }
+  // Values at the end of each slot of the last panel that belong to no unit. The RNN's
+  // slots end at different units, so its padding is not skipped.
+  Index padding() const {
+    return cell == CellKind::rnn ? 0 : panels * width - hidden_size;
+  }
   // The activations are the standard ones, so that the fused step applies.
   bool fused() const {
     return lstm() && cell_activation == Activation::tanh &&

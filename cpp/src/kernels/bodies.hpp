@@ -59,7 +59,7 @@ const Kernels<T>& kernel_table() {
       gate_product<GruSlots, V, Isa>,
       lstm_step<V, Isa>,
       lstm_forward<V>,
-      lstm_backward<V>,
+      lstm_backward<V, Isa>,
       gru_forward<V>,
       gru_backward<V>,
       rnn_forward<V>,

@@ -9,8 +9,9 @@
 namespace fastlstm {
 namespace {
 
-// sums[r][first + v] += sum over k of a[r * a_stride + k] * b[k * kVecs + v]
-template <int kFirst, int kVecs, class V, int kRows, int kAcc>
+// sums[r][first + v] += sum over k of a[r * a_stride + k] * b[k * kVecs + v], with b's
+// slots kSlot values apart.
+template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
 inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
                        Index a_stride, Index size, const typename V::Value* b) {
   for (Index k = 0; k < size; ++k) {
@@ -19,26 +20,26 @@ inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
     for (int r = 0; r < kRows; ++r) left[r] = V::set1(a[r * a_stride + k]);
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      const V right = V::load(b + v * V::kWidth);
+      const V right = V::load(b + v * kSlot);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         sums[r][kFirst + v] = fma(left[r], right, sums[r][kFirst + v]);
       }
     }
-    b += kVecs * V::kWidth;
+    b += kVecs * kSlot;
   }
 }
 
 // The same with bfloat16 weights.
-template <int kFirst, int kVecs, class V, int kRows, int kAcc>
+template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
 inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
                        Index a_stride, Index size, const BFloat16Pair* b) {
-  for (Index k = 0; k < size; k += 2, b += kVecs * V::kWidth) {
+  for (Index k = 0; k < size; k += 2, b += kVecs * kSlot) {
     const bool both = k + 1 < size;
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
       V right[2];
-      read_weights(b + v * V::kWidth, right);
+      read_weights(b + v * kSlot, right);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         V& sum = sums[r][kFirst + v];
@@ -79,26 +80,25 @@ struct GruSlots {
 };
 
 // sums = init + x W_ih^T + h W_hh^T for R rows from `row` on, one panel.
-template <class Slots, class Weight, class V, int R, class T>
+template <class Slots, class Weight, int kSlot, class V, int R, class T>
 inline void gate_sums(const GateArgs<T>& g, Index row, Index panel,
                       V (&sums)[R][kSlots]) {
-  constexpr int kWidth = V::kWidth;
   const T* init = g.init + panel * g.init_panel_stride + row * g.init_row_stride;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int s = 0; s < kSlots; ++s) {
-      sums[r][s] = V::load(init + r * g.init_row_stride + s * kWidth);
+      sums[r][s] = V::load(init + r * g.init_row_stride + s * kSlot);
     }
   }
   if (g.x != nullptr) {
-    accumulate<Slots::kXFirst, Slots::kXCount>(
+    accumulate<Slots::kXFirst, Slots::kXCount, kSlot>(
         sums, g.x + row * g.x_stride, g.x_stride, g.x_size,
-        packed_panel<Weight>(g.packed_x, panel, g.x_size, Slots::kXCount * kWidth));
+        packed_panel<Weight>(g.packed_x, panel, g.x_size, Slots::kXCount * kSlot));
   }
-  accumulate<Slots::kHFirst, Slots::kHCount>(
+  accumulate<Slots::kHFirst, Slots::kHCount, kSlot>(
       sums, g.h + row * g.h_stride, g.h_stride, g.h_steps,
-      packed_panel<Weight>(g.packed_h, panel, g.h_size, Slots::kHCount * kWidth));
+      packed_panel<Weight>(g.packed_h, panel, g.h_size, Slots::kHCount * kSlot));
 }
 
 template <class Slots, class V, class Weight, class T>
@@ -110,7 +110,7 @@ struct GateTile {
   template <int R>
   void run(Index row) const {
     V sums[R][kSlots];
-    gate_sums<Slots, Weight>(g, row, panel, sums);
+    gate_sums<Slots, Weight, V::kWidth>(g, row, panel, sums);
     T* out = g.gates + panel * g.gate_panel_stride + row * g.gate_row_stride;
     for (int r = 0; r < R; ++r, out += g.gate_row_stride) {
 #pragma GCC unroll 4
@@ -156,10 +156,19 @@ struct ProductTile {
         }
       }
     }
+    const T* a = g.a + row * g.a_row_stride;
     const T* b = g.b + first_col * g.panels * g.panel_size;
-    for (Index p = 0; p < g.panels; ++p, b += g.panel_size * kVecs * kWidth) {
-      accumulate<0, kVecs>(sums, g.a + row * g.a_row_stride + p * g.a_panel_stride,
-                           g.a_row_stride, g.panel_size, b);
+    const Index whole = g.padding == 0 ? g.panels : g.panels - 1;
+    for (Index p = 0; p < whole; ++p) {
+      accumulate<0, kVecs, kWidth>(sums, a, g.a_row_stride, g.panel_size, b);
+      a += g.a_panel_stride;
+      b += g.panel_size * kVecs * kWidth;
+    }
+    if (whole < g.panels) {
+      for (Index slot = 0; slot < g.panel_size; slot += kWidth) {
+        accumulate<0, kVecs, kWidth>(sums, a + slot, g.a_row_stride, kWidth - g.padding,
+                                     b + slot * kVecs * kWidth);
+      }
     }
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -268,15 +277,15 @@ void row_product(const RowProductArgs<T>& g) {
 
 // One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] *
 // d_gates[k][s].
-template <class V, int kTile, int kVecs, class T>
+// Slots are kSlot values apart, of which V holds the real ones.
+template <class V, int kSlot, int kTile, int kVecs, class T>
 inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
-  constexpr int kWidth = V::kWidth;
   V sums[kTile][kVecs];
 #pragma GCC unroll 8
   for (int c = 0; c < kTile; ++c) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      sums[c][v] = g.accumulate ? V::load(d_w + (c * kVecs + v) * kWidth) : V::zero();
+      sums[c][v] = g.accumulate ? V::load(d_w + (c * kVecs + v) * kSlot) : V::zero();
     }
   }
   const T* d_gates = g.d_gates;
@@ -286,56 +295,64 @@ inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
     for (int c = 0; c < kTile; ++c) left[c] = V::set1(a[c]);
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      const V right = V::load(d_gates + v * kWidth);
+      const V right = V::load(d_gates + v * kSlot);
 #pragma GCC unroll 8
       for (int c = 0; c < kTile; ++c) sums[c][v] = fma(left[c], right, sums[c][v]);
     }
     a += kTile;
-    d_gates += kSlots * kWidth;
+    d_gates += kSlots * kSlot;
   }
 #pragma GCC unroll 8
   for (int c = 0; c < kTile; ++c) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) sums[c][v].store(d_w + (c * kVecs + v) * kWidth);
+    for (int v = 0; v < kVecs; ++v) sums[c][v].store(d_w + (c * kVecs + v) * kSlot);
   }
 }
 
-template <class V, int kTile, class T>
+template <class V, int kSlot, int kTile, class T>
 inline void outer_slots(const OuterArgs<T>& g, const T* a, T* d_w) {
   switch (g.slots) {
     case 1:
-      return outer_group<V, kTile, 1>(g, a, d_w);
+      return outer_group<V, kSlot, kTile, 1>(g, a, d_w);
     case 2:
-      return outer_group<V, kTile, 2>(g, a, d_w);
+      return outer_group<V, kSlot, kTile, 2>(g, a, d_w);
     case 3:
-      return outer_group<V, kTile, 3>(g, a, d_w);
+      return outer_group<V, kSlot, kTile, 3>(g, a, d_w);
     default:
-      return outer_group<V, kTile, 4>(g, a, d_w);
+      return outer_group<V, kSlot, kTile, 4>(g, a, d_w);
   }
 }
 
 // The columns that are left after whole groups: kTile - 1 at most.
-template <class V, int kTile, class T>
+template <class V, int kSlot, int kTile, class T>
 inline void outer_remainder(const OuterArgs<T>& g, Index left, const T* a, T* d_w) {
   if constexpr (kTile > 0) {
-    if (left == kTile) return outer_slots<V, kTile>(g, a, d_w);
-    outer_remainder<V, kTile - 1>(g, left, a, d_w);
+    if (left == kTile) return outer_slots<V, kSlot, kTile>(g, a, d_w);
+    outer_remainder<V, kSlot, kTile - 1>(g, left, a, d_w);
   }
+}
+
+template <class V, int kSlot, int kTile, class T>
+inline void outer_columns(const OuterArgs<T>& g) {
+  const Index groups = g.cols / kTile;
+  const Index d_w_group = Index{kTile} * g.slots * kSlot;
+  for (Index i = 0; i < groups; ++i) {
+    outer_slots<V, kSlot, kTile>(g, g.a + i * g.a_group_stride + g.first_row * kTile,
+                                 g.d_w + i * d_w_group);
+  }
+  const Index left = g.cols - groups * kTile;
+  outer_remainder<V, kSlot, kTile - 1>(
+      g, left, g.a + groups * g.a_group_stride + g.first_row * left,
+      g.d_w + groups * d_w_group);
 }
 
 template <class V, class Isa, class T = typename V::Value>
 void outer(const OuterArgs<T>& g) {
-  constexpr int kTile = Isa::kTileRows;
-  const Index groups = g.cols / kTile;
-  const Index d_w_group = Index{kTile} * g.slots * V::kWidth;
-  for (Index i = 0; i < groups; ++i) {
-    outer_slots<V, kTile>(g, g.a + i * g.a_group_stride + g.first_row * kTile,
-                          g.d_w + i * d_w_group);
+  if (fits_half<V, Isa>(g.lanes)) {
+    outer_columns<HalfOf<V, Isa>, V::kWidth, Isa::kTileRows>(g);
+  } else {
+    outer_columns<V, V::kWidth, Isa::kTileRows>(g);
   }
-  const Index left = g.cols - groups * kTile;
-  outer_remainder<V, kTile - 1>(g, left,
-                                g.a + groups * g.a_group_stride + g.first_row * left,
-                                g.d_w + groups * d_w_group);
 }
 
 template <class V, class T = typename V::Value>

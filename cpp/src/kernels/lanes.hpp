@@ -13,6 +13,15 @@ inline int panel_lanes(Index hidden_size, Index first_unit) {
   return static_cast<int>(left < V::kWidth ? (left > 0 ? left : 0) : V::kWidth);
 }
 
+// Half of V where that is smaller and holds all lanes of a panel.
+template <class V, class Isa>
+using HalfOf = typename Isa::template Half<typename V::Value>;
+
+template <class V, class Isa>
+inline bool fits_half(int lanes) {
+  return HalfOf<V, Isa>::kWidth < V::kWidth && lanes <= HalfOf<V, Isa>::kWidth;
+}
+
 template <class V, class T>
 inline V load_lanes(const T* p, int lanes) {
   return lanes == V::kWidth ? V::load(p) : V::load_partial(p, lanes);

@@ -21,7 +21,8 @@ inline LstmState<V> lstm_state(V i, V f, V g, V o, V c_prev) {
   return {c, o * vec_tanh(c)};
 }
 
-template <class V, class Weight, class T>
+// Slots are kSlot values apart, of which V holds the real ones.
+template <class V, int kSlot, class Weight, class T>
 struct LstmTile {
   const LstmStepArgs<T>& s;
   Index panel;
@@ -29,14 +30,13 @@ struct LstmTile {
 
   template <int R>
   void run(Index row) const {
-    constexpr int kWidth = V::kWidth;
     V sums[R][kSlots];
-    gate_sums<AllSlots, Weight>(s.gate, row, panel, sums);
-    const int lanes = panel_lanes<V>(s.hidden_size, panel * kWidth);
+    gate_sums<AllSlots, Weight, kSlot>(s.gate, row, panel, sums);
+    const int lanes = panel_lanes<V>(s.hidden_size, panel * kSlot);
     const T* c_prev =
         s.c_prev + panel * s.c_prev_panel_stride + row * s.c_prev_row_stride;
     T* c = s.c + panel * s.c_panel_stride + row * s.c_row_stride;
-    T* h = s.h_out + row * s.h_out_stride + panel * kWidth;
+    T* h = s.h_out + row * s.h_out_stride + panel * kSlot;
     T* gates = s.gate.gates == nullptr
                    ? nullptr
                    : s.gate.gates + panel * s.gate.gate_panel_stride +
@@ -54,9 +54,9 @@ struct LstmTile {
       if (gates != nullptr) {
         T* out = gates + r * s.gate.gate_row_stride;
         i.store(out);
-        f.store(out + kWidth);
-        g.store(out + 2 * kWidth);
-        o.store(out + 3 * kWidth);
+        f.store(out + kSlot);
+        g.store(out + 2 * kSlot);
+        o.store(out + 3 * kSlot);
       }
     }
   }
@@ -68,7 +68,12 @@ void lstm_step(const LstmStepArgs<T>& s) {
   const GateArgs<T>& g = s.gate;
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
     const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
-    for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, Weight, T>(s, p));
+    if (fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, p * V::kWidth))) {
+      using Half = HalfOf<V, Isa>;
+      for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<Half, V::kWidth, Weight, T>(s, p));
+    } else {
+      for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, V::kWidth, Weight, T>(s, p));
+    }
   }
 }
 
@@ -102,53 +107,60 @@ void lstm_forward(const PointwiseForwardArgs<T>& a) {
 // d_i = d_c * g * i (1 - i);  d_f = d_c * c_prev * f (1 - f);  d_g = d_c * i * (1 -
 // g^2); d_c_prev = d_c * f.  With other activations their derivatives take the place of
 // tanh's.
-template <class V, bool kPlain, class T>
-inline void lstm_backward_rows(const PointwiseBackwardArgs<T>& a) {
-  constexpr int kWidth = V::kWidth;
+template <class V, int kSlot, bool kPlain, class T>
+inline void lstm_backward_panel(const PointwiseBackwardArgs<T>& a, Index p) {
   const V one = V::set1(1);
   const int cell = kPlain ? kTanh : a.cell_activation;
   const int output = kPlain ? kTanh : a.output_activation;
+  const int lanes = panel_lanes<V>(a.hidden_size, p * kSlot);
+  const T* gates = a.gates + p * a.gate_panel_stride;
+  const T* c_prev = a.c_prev + p * a.c_prev_panel_stride;
+  const T* c_now = a.c + p * a.c_panel_stride;
+  const T* d_h_in = a.d_h + p * kSlot;
+  T* d_c_io = a.d_c + p * a.d_c_panel_stride;
+  T* d_gates = a.d_gates + p * a.d_gate_panel_stride;
+  for (Index r = 0; r < a.rows; ++r) {
+    const V i = V::load(gates);
+    const V f = V::load(gates + kSlot);
+    const V g = V::load(gates + 2 * kSlot);
+    const V o = V::load(gates + 3 * kSlot);
+    const V y = kPlain ? vec_tanh(V::load(c_now)) : activate(output, V::load(c_now));
+    V d_h = V::load(d_h_in);
+    if (a.d_output != nullptr) {
+      d_h = d_h + load_lanes<V>(a.d_output + r * a.d_output_stride + p * kSlot, lanes);
+    }
+    const V d_c = V::load(d_c_io) + activation_gradient(output, y, d_h * o);
+    (d_c * g * i * (one - i)).store(d_gates);
+    (d_c * V::load(c_prev) * f * (one - f)).store(d_gates + kSlot);
+    activation_gradient(cell, g, d_c * i).store(d_gates + 2 * kSlot);
+    (d_h * y * o * (one - o)).store(d_gates + 3 * kSlot);
+    (d_c * f).store(d_c_io);
+    gates += a.gate_row_stride;
+    c_prev += a.c_prev_row_stride;
+    c_now += a.c_row_stride;
+    d_h_in += a.d_h_stride;
+    d_c_io += kSlot;
+    d_gates += kSlots * kSlot;
+  }
+}
+
+template <class V, class Isa, bool kPlain, class T>
+inline void lstm_backward_panels(const PointwiseBackwardArgs<T>& a) {
   for (Index p = a.panel_begin; p < a.panel_end; ++p) {
-    const int lanes = panel_lanes<V>(a.hidden_size, p * kWidth);
-    const T* gates = a.gates + p * a.gate_panel_stride;
-    const T* c_prev = a.c_prev + p * a.c_prev_panel_stride;
-    const T* c_now = a.c + p * a.c_panel_stride;
-    const T* d_h_in = a.d_h + p * kWidth;
-    T* d_c_io = a.d_c + p * a.d_c_panel_stride;
-    T* d_gates = a.d_gates + p * a.d_gate_panel_stride;
-    for (Index r = 0; r < a.rows; ++r) {
-      const V i = V::load(gates);
-      const V f = V::load(gates + kWidth);
-      const V g = V::load(gates + 2 * kWidth);
-      const V o = V::load(gates + 3 * kWidth);
-      const V y = kPlain ? vec_tanh(V::load(c_now)) : activate(output, V::load(c_now));
-      V d_h = V::load(d_h_in);
-      if (a.d_output != nullptr) {
-        d_h =
-            d_h + load_lanes<V>(a.d_output + r * a.d_output_stride + p * kWidth, lanes);
-      }
-      const V d_c = V::load(d_c_io) + activation_gradient(output, y, d_h * o);
-      (d_c * g * i * (one - i)).store(d_gates);
-      (d_c * V::load(c_prev) * f * (one - f)).store(d_gates + kWidth);
-      activation_gradient(cell, g, d_c * i).store(d_gates + 2 * kWidth);
-      (d_h * y * o * (one - o)).store(d_gates + 3 * kWidth);
-      (d_c * f).store(d_c_io);
-      gates += a.gate_row_stride;
-      c_prev += a.c_prev_row_stride;
-      c_now += a.c_row_stride;
-      d_h_in += a.d_h_stride;
-      d_c_io += kWidth;
-      d_gates += kSlots * kWidth;
+    if (fits_half<V, Isa>(panel_lanes<V>(a.hidden_size, p * V::kWidth))) {
+      lstm_backward_panel<HalfOf<V, Isa>, V::kWidth, kPlain>(a, p);
+    } else {
+      lstm_backward_panel<V, V::kWidth, kPlain>(a, p);
     }
   }
 }
 
-template <class V, class T = typename V::Value>
+template <class V, class Isa, class T = typename V::Value>
 void lstm_backward(const PointwiseBackwardArgs<T>& a) {
   if (a.cell_activation == kTanh && a.output_activation == kTanh) {
-    lstm_backward_rows<V, true>(a);
+    lstm_backward_panels<V, Isa, true>(a);
   } else {
-    lstm_backward_rows<V, false>(a);
+    lstm_backward_panels<V, Isa, false>(a);
   }
 }
 

@@ -61,6 +61,7 @@ struct GateArgs {
 
 // The LSTM's step from the same sums: activations and state update happen on the
 // accumulators. c_prev may equal c. gates may be null (inference keeps nothing).
+// Padding lanes of gates and c are undefined.
 template <class T>
 struct LstmStepArgs {
   GateArgs<T> gate;  // gate.gates, if set: i, f, g, o after activation
@@ -126,6 +127,7 @@ struct ProductArgs {
   Index cols;
   const T* a;
   Index a_row_stride, a_panel_stride, panels, panel_size;
+  Index padding;  // the last values of each slot of the last panel, which are skipped
   const T* b;     // (blocks, panels * panel_size, 4 W), see pack_columns
   const T* init;  // (padded cols) or null: zeros
   T* c;
@@ -163,6 +165,7 @@ struct OuterArgs {
   Index a_group_stride;
   const T* d_gates;  // (rows, 4 W), at the first slot used
   int slots;         // 1 to 4 neighbouring slots
+  int lanes;         // real lanes of a slot, 1 to W; of the others d_w is undefined
   T* d_w;            // (cols, slots * W)
   bool accumulate;   // start from d_w instead of zeros
 };

@@ -9,14 +9,17 @@
 namespace fastlstm {
 namespace {
 
+template <class T, class Isa>
+struct Vec;
+
 struct Avx2Isa {
   static constexpr const char* kName = "avx2";
   // 3 rows x 4 vectors = 12 sums + 3 broadcasts + 1 weight: exactly 16 registers.
   static constexpr int kTileRows = 3;
+  // What a panel of at most W/2 units is computed with: nothing smaller pays here.
+  template <class T>
+  using Half = Vec<T, Avx2Isa>;
 };
-
-template <class T, class Isa>
-struct Vec;
 
 template <>
 struct Vec<float, Avx2Isa> {

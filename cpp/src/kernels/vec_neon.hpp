@@ -9,14 +9,17 @@
 namespace fastlstm {
 namespace {
 
+template <class T, class Isa>
+struct Vec;
+
 struct NeonIsa {
   static constexpr const char* kName = "neon";
   // 6 rows x 4 vectors = 24 sums + 4 weights + broadcasts in 32 registers.
   static constexpr int kTileRows = 6;
+  // What a panel of at most W/2 units is computed with: nothing smaller pays here.
+  template <class T>
+  using Half = Vec<T, NeonIsa>;
 };
-
-template <class T, class Isa>
-struct Vec;
 
 template <>
 struct Vec<float, NeonIsa> {

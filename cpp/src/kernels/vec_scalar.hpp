@@ -12,14 +12,17 @@
 namespace fastlstm {
 namespace {
 
+template <class T, class Isa>
+struct Vec;
+
 struct ScalarIsa {
   static constexpr const char* kName = "scalar";
   // Four rows x four lanes keep 16 sums in flight, enough for the FMA latency.
   static constexpr int kTileRows = 4;
+  // What a panel of at most W/2 units is computed with, if anything smaller pays.
+  template <class T>
+  using Half = Vec<T, ScalarIsa>;
 };
-
-template <class T, class Isa>
-struct Vec;
 
 template <class T>
 struct ScalarBits;
