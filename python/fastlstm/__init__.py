@@ -1,6 +1,6 @@
 """fastlstm: LSTM, GRU and RNN for the CPU."""
 
-from fastlstm import datasets
+from fastlstm import datasets, export
 from fastlstm.losses import MAE, MSE, CrossEntropy, Huber
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.gru import GRU
@@ -47,6 +47,7 @@ __all__ = [
     "clip_grad_norm",
     "cpu_info",
     "datasets",
+    "export",
     "get_num_threads",
     "load",
     "set_isa",

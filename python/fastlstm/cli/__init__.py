@@ -1,1 +1,1 @@
-"""The command line: ``fastlstm demo | mnist | sine | info | bench``."""
+"""The command line: ``fastlstm demo | mnist | sine | info | export | bench``."""

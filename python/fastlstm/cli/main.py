@@ -16,14 +16,14 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
-    from fastlstm.cli import bench, demo, info, mnist, sine
+    from fastlstm.cli import bench, demo, export, info, mnist, sine
 
     parser = argparse.ArgumentParser(
         prog="fastlstm", description="LSTM, GRU and RNN for the CPU."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="command", required=True)
-    for command in (demo, mnist, sine, info, bench):
+    for command in (demo, mnist, sine, info, export, bench):
         command.add_parser(commands)
     return parser
 
