@@ -380,6 +380,21 @@ Index Stream<T>::output_size() const noexcept {
 }
 
 template <class T>
+Index Stream<T>::hidden_size() const noexcept {
+  return body_->units();
+}
+
+template <class T>
+Index Stream<T>::num_layers() const noexcept {
+  return body_->config.num_layers;
+}
+
+template <class T>
+bool Stream<T>::has_cell() const noexcept {
+  return body_->lstm();
+}
+
+template <class T>
 Index Stream<T>::work() const noexcept {
   Index work = body_->head_weight != nullptr ? body_->units() * body_->outputs : 0;
   for (const StreamLayer<T>& layer : body_->layers) {

@@ -8,6 +8,7 @@ void register_losses(pybind11::module_& m);
 void register_optim(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
+void register_stream(pybind11::module_& m);
 }  // namespace fastlstm::bindings
 
 PYBIND11_MODULE(_core, m) {
@@ -17,4 +18,5 @@ PYBIND11_MODULE(_core, m) {
   fastlstm::bindings::register_losses(m);
   fastlstm::bindings::register_optim(m);
   fastlstm::bindings::register_recurrent(m);
+  fastlstm::bindings::register_stream(m);
 }

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "array.hpp"
+#include "stream.hpp"
 
 namespace fastlstm::bindings {
 namespace {
@@ -174,6 +175,21 @@ class Recurrent {
                           lstm() ? py::object(d_c0) : py::none());
   }
 
+  // Fills a new object of _core.Stream. head: (weight, bias or None), or None.
+  void open(py::handle stream, const py::sequence& params, py::handle head,
+            Index batch_size, bool bfloat16) const {
+    StreamOptions<T> options;
+    options.batch_size = batch_size;
+    options.precision = bfloat16 ? Precision::bfloat16 : Precision::full;
+    options.head = head_arrays(head);
+    open_stream<T>(stream, config_, parameters<const T>(params, "").data(), options);
+  }
+
+  void refresh(py::handle stream, const py::sequence& params, py::handle head) const {
+    refresh_stream<T>(stream, parameters<const T>(params, "").data(),
+                      head_arrays(head));
+  }
+
   void trim() { pool_.trim(); }
 
  private:
@@ -311,6 +327,19 @@ class Recurrent {
     return py::reinterpret_borrow<py::array>(object);
   }
 
+  Head<T> head_arrays(py::handle head) const {
+    if (head.is_none()) return {};
+    const auto pair = py::reinterpret_borrow<py::sequence>(head);
+    const Index units = config_.directions() * config_.hidden_size;
+    const py::array weight = typed_array<T>(pair[0], "head weight");
+    const Index outputs = weight.ndim() == 2 ? weight.shape(0) : 1;
+    const py::object bias = pair[1];
+    return {in_place<T>(weight, "head weight", "(O, D*H)", {outputs, units}, false),
+            bias.is_none() ? nullptr
+                           : in_place<T>(bias, "head bias", "(O,)", {outputs}, false),
+            outputs};
+  }
+
   template <class Value>
   std::vector<LayerArrays<Value>> parameters(const py::sequence& list,
                                              const std::string& prefix) const {
@@ -374,6 +403,10 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
       .def("backward", &Recurrent<T>::backward, py::arg("params"), py::arg("grads"),
            py::arg("d_output"), py::arg("tape"), py::arg("d_h_n"), py::arg("d_c_n"),
            py::arg("need_d_x"))
+      .def("open", &Recurrent<T>::open, py::arg("stream"), py::arg("params"),
+           py::arg("head"), py::arg("batch_size"), py::arg("bfloat16"))
+      .def("refresh", &Recurrent<T>::refresh, py::arg("stream"), py::arg("params"),
+           py::arg("head"))
       .def("trim", &Recurrent<T>::trim);
 }
 

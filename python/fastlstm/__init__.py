@@ -8,6 +8,7 @@ from fastlstm.nn.linear import Linear
 from fastlstm.nn.lstm import LSTM
 from fastlstm.nn.recurrent import trim
 from fastlstm.nn.rnn import RNN
+from fastlstm.nn.stream import Stream
 from fastlstm.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm
 from fastlstm.runtime import (
     __version__,
@@ -42,6 +43,7 @@ __all__ = [
     "RMSprop",
     "SequenceModel",
     "StopTraining",
+    "Stream",
     "__version__",
     "build_config",
     "clip_grad_norm",

@@ -48,6 +48,9 @@ class FASTLSTM_API Stream {
   Index batch_size() const noexcept;
   Index input_size() const noexcept;   // I
   Index output_size() const noexcept;  // O: H, or the head's out_features
+  Index hidden_size() const noexcept;  // H
+  Index num_layers() const noexcept;   // L
+  bool has_cell() const noexcept;      // the state has a c: the LSTM
   // Multiply-adds of a step of all streams.
   Index work() const noexcept;
 

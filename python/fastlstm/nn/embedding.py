@@ -81,7 +81,11 @@ class Embedding(Module):
         TypeError
             If `x` does not hold integers.
         """
-        return self.params["weight"].take(self._check(x), axis=0)
+        return self.rows(x, self.params["weight"])
+
+    def rows(self, x: npt.NDArray[Any], table: Array) -> Array:
+        """Return the rows of another table of the same size; errors as of a call."""
+        return table.take(self._check(x), axis=0)
 
     def forward(self, x: npt.NDArray[Any]) -> tuple[Array, npt.NDArray[np.int64]]:
         """Return the rows and the tape that `backward` needs: the indices.

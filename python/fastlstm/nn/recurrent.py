@@ -13,6 +13,7 @@ from fastlstm import _core
 from fastlstm._checks import check_dtype, check_real, check_size
 from fastlstm.nn.init import gate_weights
 from fastlstm.nn.module import Array, Module, Seed
+from fastlstm.nn.stream import Stream, check_precision
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "linear")
 """What an LSTM's cell and output activations may be."""
@@ -70,6 +71,7 @@ class Recurrent(Module):
         self.bidirectional = bool(bidirectional)
         self._activations = (cell_activation, output_activation)
         self._dtype = check_dtype(dtype)
+        self.precision: str | None = None
         self._reset_transient()
         self._rng = np.random.default_rng(rng)
         super().__init__(self._initial_params(init))
@@ -127,6 +129,45 @@ class Recurrent(Module):
             "bidirectional": self.bidirectional,
             "dtype": self._dtype.name,
         }
+
+    def stream(self, batch_size: int = 1, *, precision: str | None = None) -> Stream:
+        """Return N = `batch_size` independent streams that advance step by step.
+
+        See `Stream`; `precision` None is that of the last `round_weights`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm as fl
+        >>> stream = fl.GRU(3, 8, rng=0).stream(4)
+        >>> stream.step(np.ones((4, 3), np.float32)).shape
+        (4, 8)
+        """
+        precision = check_precision(precision) or self.precision
+        return Stream(self, batch_size=batch_size, precision=precision)
+
+    def round_weights(self, precision: str) -> None:
+        """Round weight_ih and weight_hh in place, to nearest, ties to even.
+
+        Parameters
+        ----------
+        precision : "bfloat16"
+            What `stream` then stores them as, too. Biases are not rounded.
+
+        Raises
+        ------
+        ValueError
+            If `precision` is another one or the layer is float64.
+        """
+        if check_precision(precision) is None or self._dtype != np.float32:
+            raise ValueError(
+                f'precision must be "bfloat16" and the layer float32, got '
+                f"{precision!r} and {self._dtype}"
+            )
+        for name, value in self.params.items():
+            if name.startswith("weight_"):
+                _core.round_to_bfloat16(value)
+        self.precision = precision
 
     def trim(self) -> None:
         """Give the memory kept for the next call back to the system."""

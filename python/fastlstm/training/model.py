@@ -18,6 +18,7 @@ from fastlstm.losses import MSE, CrossEntropy, Loss, softmax
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.linear import Linear
 from fastlstm.nn.module import Seed
+from fastlstm.nn.stream import Stream, SymbolStream, check_precision
 from fastlstm.optim import Adam, Optimizer
 from fastlstm.schedules import Schedule
 from fastlstm.training import saving
@@ -253,6 +254,45 @@ class SequenceModel:
         if self.task != "classification":
             raise ValueError(f"predict_proba needs classification, not {self.task}")
         return softmax(self._outputs(x, batch_size))
+
+    def stream(self, batch_size: int = 1, *, precision: str | None = None) -> Stream:
+        """Return N streams of the model: its answer to every step as it comes.
+
+        The answer of a step is the head's output (N, O): values, or the scores that
+        `predict` takes the largest of. Where there is an embedding, a step takes
+        integers (N,).
+
+        Parameters
+        ----------
+        batch_size : int
+            N.
+        precision : None or "bfloat16"
+            How the recurrent layer's matrices are stored; see `Stream`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm as fl
+        >>> model = fl.SequenceModel(fl.LSTM(1, 8, rng=0), fl.Linear(8, 1, rng=0),
+        ...                          task="regression", return_sequences=True)
+        >>> x = np.ones((1, 5, 1), np.float32)
+        >>> stream = model.stream()
+        >>> steps = np.stack([stream.step(x_t) for x_t in x[0]])
+        >>> bool((steps == model.predict(x)[0]).all())
+        True
+        """
+        kept = check_precision(precision) or self.recurrent.precision
+        if self.embedding is None:
+            return Stream(
+                self.recurrent, self.head, batch_size=batch_size, precision=kept
+            )
+        return SymbolStream(
+            self.embedding,
+            self.recurrent,
+            self.head,
+            batch_size=batch_size,
+            precision=kept,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture as safetensors; `fastlstm.load` reads it.

@@ -18,6 +18,7 @@ from fastlstm.nn import GRU, LSTM, RNN
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.linear import Linear
 from fastlstm.nn.module import Module
+from fastlstm.nn.stream import check_precision
 from fastlstm.serialization import ModelFileError, read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
@@ -61,12 +62,17 @@ def save(model: SequenceModel, path: str | os.PathLike[str]) -> None:
     write_safetensors(path, tensors, metadata)
 
 
-def load(path: str | os.PathLike[str]) -> SequenceModel:
+def load(
+    path: str | os.PathLike[str], *, precision: str | None = None
+) -> SequenceModel:
     """Read a model that `SequenceModel.save` wrote.
 
     Parameters
     ----------
     path : path-like
+    precision : None or "bfloat16"
+        "bfloat16" rounds the matrices of the recurrent layer, to nearest even, and lets
+        streams store them in half the memory; ``fastlstm info`` shows the error.
 
     Returns
     -------
@@ -78,6 +84,8 @@ def load(path: str | os.PathLike[str]) -> SequenceModel:
         If the file is no whole, consistent model of a known version.
     OSError
         If the file cannot be read.
+    ValueError
+        If `precision` is unknown, or bfloat16 is asked of a float64 model.
 
     Examples
     --------
@@ -90,13 +98,17 @@ def load(path: str | os.PathLike[str]) -> SequenceModel:
     >>> loaded.recurrent.hidden_size
     8
     """
+    check_precision(precision)
     tensors, metadata = read_safetensors(path)
     try:
-        return _rebuilt(tensors, metadata)
+        model = _rebuilt(tensors, metadata)
     except KeyError as error:
         raise ModelFileError(f"{os.fspath(path)}: config lacks {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{os.fspath(path)}: {error}") from error
+    if precision is not None:
+        model.recurrent.round_weights(precision)
+    return model
 
 
 def _layers(model: SequenceModel) -> dict[str, Module | None]:
