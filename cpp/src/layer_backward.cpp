@@ -318,22 +318,21 @@ struct BackwardLoop {
       a.a = product_args(plan.map_x, chunk_row, 0).a;
       product(a);
     };
-    const Index tile = plan.kernels->outer_tile;
     if (plan.rows.offsets != nullptr ||
         d_x.stride_t == plan.batch_size * d_x.stride_n) {
-      const Team::Range share = team.share(plan.rows_between(begin, end), tile);
+      const Team::Range share = team.share(plan.rows_between(begin, end));
       a.c = plan.rows.at(d_x, first, 0) + share.begin * d_x.stride_n;
       a.c_stride = d_x.stride_n;
       rows_of(share.begin, share);
     } else if (plan.batch_size >= steps) {
-      const Team::Range share = team.share(plan.batch_size, tile);
+      const Team::Range share = team.share(plan.batch_size);
       a.c_stride = d_x.stride_n;
       for (Index i = 0; i < steps; ++i) {
         a.c = plan.rows.at(d_x, first + i, share.begin);
         rows_of(i * plan.batch_size + share.begin, share);
       }
     } else {
-      const Team::Range share = team.share(steps, tile);
+      const Team::Range share = team.share(steps);
       a.a_row_stride = plan.batch_size * plan.gate_line();
       a.c_stride = d_x.stride_t;
       for (Index n = 0; n < plan.batch_size; ++n) {
@@ -372,47 +371,81 @@ struct BackwardLoop {
   }
 
   // Panel by panel; after the last chunk a panel is added to the caller's gradients at
-  // once, while it is in cache.
+  // once, while it is in cache. Threads share groups of columns, so that the work is
+  // even for any number of panels.
   void weight_gradient(Index begin, Index end, const Team& team) const {
-    const Index rows = plan.rows_between(begin, end);
-    if (rows == 0) return;
-    const Team::Range panels = team.share(plan.panels);
-    for (Index p = panels.begin; p < panels.end; ++p) {
+    if (plan.rows_between(begin, end) == 0) return;
+    const Index groups_x = groups(side_x.size);
+    const Index per_panel = groups_x + groups(side_h.size);
+    const Team::Range share = team.share(plan.panels * per_panel);
+    for (Index next = share.begin; next < share.end;) {
+      const Index p = next / per_panel;
+      const Index first = next - p * per_panel;
+      const Index last = std::min(share.end - p * per_panel, per_panel);
       const Index kept = single_chunk ? team.rank() : p;
-      const Index lanes = plan.width - (p + 1 < plan.panels ? 0 : plan.padding());
-      for (Index first = 0; first < rows; first += kOuterRows) {
-        const Index count = std::min(kOuterRows, rows - first);
-        const bool accumulate = first > 0 || end < plan.seq_len;
-        const T* d_gates_p = d_gates + p * d_gate_panel() + first * plan.gate_line();
-        for (const OuterSide<T>* side : {&side_x, &side_h}) {
-          plan.kernels->outer({count, side->size, first, side->operand,
-                               chunk_rows * plan.kernels->outer_tile,
-                               d_gates_p + side->map->slot_begin * plan.width,
-                               static_cast<int>(slots_of(*side->map)),
-                               static_cast<int>(lanes),
-                               side->d_weight + kept * panel_size(*side), accumulate});
-        }
-        plan.kernels->column_sum(d_gates_p, count, accumulate,
-                                 d_bias + p * plan.gate_line());
-      }
-      if (begin == 0) add_gradients(p, kept);
+      panel_gradient(begin, end, p, kept, side_x, args.grads.weight_ih,
+                     columns(side_x, first, last));
+      panel_gradient(begin, end, p, kept, side_h, args.grads.weight_hh,
+                     columns(side_h, first - groups_x, last - groups_x));
+      if (first == 0) bias_gradient(begin, end, p);
+      next = p * per_panel + last;
     }
   }
 
-  Index panel_size(const OuterSide<T>& side) const {
-    return side.size * slots_of(*side.map) * plan.width;
+  Index groups(Index cols) const {
+    const Index tile = plan.kernels->outer_tile;
+    return (cols + tile - 1) / tile;
+  }
+  Team::Range columns(const OuterSide<T>& side, Index first, Index last) const {
+    const Index tile = plan.kernels->outer_tile;
+    return {std::clamp<Index>(first * tile, 0, side.size),
+            std::clamp<Index>(last * tile, 0, side.size)};
   }
 
-  void add_gradients(Index panel, Index kept) const {
-    const auto add = [&](const OuterSide<T>& side, T* grad) {
-      plan.kernels->unpack_add(
-          *side.map, panel, side.d_weight + kept * panel_size(side), side.size, grad);
-    };
-    add(side_x, args.grads.weight_ih);
-    add(side_h, args.grads.weight_hh);
-    if (args.grads.bias != nullptr) add_bias(plan.map_x, panel, args.grads.bias);
+  // Calls body(first row, rows, accumulate) over the rows of a chunk.
+  template <class Body>
+  void for_outer_rows(Index begin, Index end, const Body& body) const {
+    const Index rows = plan.rows_between(begin, end);
+    for (Index first = 0; first < rows; first += kOuterRows) {
+      body(first, std::min(kOuterRows, rows - first), first > 0 || end < plan.seq_len);
+    }
+  }
+
+  void panel_gradient(Index begin, Index end, Index p, Index kept,
+                      const OuterSide<T>& side, T* grad,
+                      const Team::Range& cols) const {
+    const Index count = cols.end - cols.begin;
+    if (count == 0) return;
+    const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
+    const Index line = slots_of(*side.map) * plan.width;
+    T* d_weight = side.d_weight + (kept * side.size + cols.begin) * line;
+    for_outer_rows(begin, end, [&](Index first, Index rows, bool accumulate) {
+      plan.kernels->outer({rows, count, first, side.operand + cols.begin * chunk_rows,
+                           chunk_rows * plan.kernels->outer_tile,
+                           d_gates_of(p, first) + side.map->slot_begin * plan.width,
+                           static_cast<int>(slots_of(*side.map)),
+                           static_cast<int>(plan.width - padding), d_weight,
+                           accumulate});
+    });
+    if (begin == 0) {
+      plan.kernels->unpack_add(*side.map, p, d_weight, count, grad + cols.begin,
+                               side.size);
+    }
+  }
+
+  const T* d_gates_of(Index panel, Index chunk_row) const {
+    return d_gates + panel * d_gate_panel() + chunk_row * plan.gate_line();
+  }
+
+  void bias_gradient(Index begin, Index end, Index p) const {
+    for_outer_rows(begin, end, [&](Index first, Index rows, bool accumulate) {
+      plan.kernels->column_sum(d_gates_of(p, first), rows, accumulate,
+                               d_bias + p * plan.gate_line());
+    });
+    if (begin > 0) return;
+    if (args.grads.bias != nullptr) add_bias(plan.map_x, p, args.grads.bias);
     if (args.grads.bias_hn != nullptr) {
-      add_bias(bias_hn_map(plan.map_h), panel, args.grads.bias_hn);
+      add_bias(bias_hn_map(plan.map_h), p, args.grads.bias_hn);
     }
   }
 

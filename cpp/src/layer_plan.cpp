@@ -86,7 +86,7 @@ template <class T>
 Part part_of(const LayerPlan<T>& plan, const Split& split, const Team& team,
              Index rows) {
   const Team::Range all_panels = {0, plan.panels};
-  if (split.by_rows) return {team.share(rows, plan.kernels->outer_tile), all_panels};
+  if (split.by_rows) return {team.share(rows), all_panels};
   return {{0, rows}, team.share(plan.panels)};
 }
 

@@ -74,7 +74,8 @@ void check_packing(const LayerPlan<T>& plan, const PanelMap& map, Index cols) {
   const std::vector<T> before = random.array(rows * cols);
   std::vector<T> added = before;
   for (Index p = 0; p < plan.panels; ++p) {
-    k.unpack_add(map, p, panels.data() + p * cols * layout.line(), cols, added.data());
+    k.unpack_add(map, p, panels.data() + p * cols * layout.line(), cols, added.data(),
+                 cols);
   }
   std::vector<T> sum = before;
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += w[i];

@@ -99,13 +99,14 @@ void pack_columns(const PanelMap& map, const T* w, Index cols, Index block_begin
 
 // w[row, col] += packed for one panel, (>= cols, slots * W).
 template <class V, class T = typename V::Value>
-void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T* w) {
+void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T* w,
+                Index w_stride) {
   constexpr int kWidth = V::kWidth;
   const Index line = Index{map.slot_end - map.slot_begin} * kWidth;
   for (int s = map.slot_begin; s < map.slot_end; ++s) {
     const Index unit = panel * map.panel_units + map.slot_unit[s];
     const int lanes = panel_lanes<V>(map.units, unit);
-    T* rows = w + (map.slot_row[s] + unit) * cols;
+    T* rows = w + (map.slot_row[s] + unit) * w_stride;
     const T* in = packed + (s - map.slot_begin) * kWidth;
     for (Index begin = 0; begin < cols; begin += kWidth) {
       const int count = static_cast<int>(cols - begin < kWidth ? cols - begin : kWidth);
@@ -116,7 +117,7 @@ void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T
       }
       transpose(block);
       for (int j = 0; j < lanes; ++j) {
-        T* out = rows + j * cols + begin;
+        T* out = rows + j * w_stride + begin;
         store_lanes(load_lanes<V>(out, count) + block[j], out, count);
       }
     }

@@ -252,9 +252,10 @@ struct Kernels {
   // w's rows in panel order, cols in blocks of 4 W: (blocks, P * slots * W, 4 W).
   void (*pack_columns)(const PanelMap& map, const T* w, Index cols, Index block_begin,
                        Index block_end, T* packed);
-  // w += one panel (packed cols >= cols, slots * W): the inverse of pack_panels, added.
+  // w (rows, cols at row stride w_stride) += one panel (packed cols >= cols, slots *
+  // W): the inverse of pack_panels, added.
   void (*unpack_add)(const PanelMap& map, Index panel, const T* packed, Index cols,
-                     T* w);
+                     T* w, Index w_stride);
   // (rows, cols) at row stride -> groups of tile columns, (group stride / tile, tile),
   // from row `first_row` on; the last group has only the columns that are left.
   void (*pack_outer)(const T* a, Index rows, Index cols, Index stride, Index first_row,
