@@ -1,38 +1,6 @@
 """The shapes that are compared; input/hidden/layers/T/batch."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
-
-class Shape(NamedTuple):
-    """One row of the table."""
-
-    name: str
-    input_size: int
-    hidden_size: int
-    num_layers: int
-    seq_len: int
-    batch_size: int
-    bidirectional: bool = False
-    train: bool = True
-
-    @property
-    def label(self) -> str:
-        """What the table prints."""
-        sizes = "/".join(map(str, self[1:6]))
-        directions = " bidirectional" if self.bidirectional else ""
-        return f"{self.name} {sizes}{directions}"
-
-    @property
-    def flops(self) -> float:
-        """Operations of the matrix products; backward counts twice the forward."""
-        directions = 2 if self.bidirectional else 1
-        below = directions * self.hidden_size * (self.num_layers - 1)
-        columns = self.input_size + below + self.num_layers * self.hidden_size
-        forward = 2.0 * 4 * self.hidden_size * columns * directions
-        return forward * self.seq_len * self.batch_size * (3 if self.train else 1)
-
+from fastlstm.cli.work import Shape
 
 SHAPES = (
     Shape("mnist", 28, 128, 1, 28, 128),

@@ -35,4 +35,22 @@ std::string cpu_name() {
   return "unknown";
 }
 
+std::size_t cache_bytes(int level) {
+  const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index";
+  for (int index = 0;; ++index) {
+    const std::string cache = folder + std::to_string(index);
+    std::ifstream level_file(cache + "/level");
+    int found = 0;
+    if (!(level_file >> found)) return 0;
+    std::ifstream type_file(cache + "/type");
+    std::string type;
+    std::ifstream size_file(cache + "/size");
+    std::size_t kilobytes = 0;  // followed by K
+    if (type_file >> type && type != "Instruction" && found == level &&
+        size_file >> kilobytes) {
+      return kilobytes << 10;
+    }
+  }
+}
+
 }  // namespace fastlstm

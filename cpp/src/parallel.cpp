@@ -8,7 +8,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
-#include <fstream>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -16,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "cgroup.hpp"
 #include "fastlstm/threads.hpp"
 
 namespace fastlstm {
@@ -157,24 +157,6 @@ Pool& pool() {
     pthread_atfork(nullptr, nullptr, [] { pool_instance = new Pool; });
   });
   return *pool_instance;
-}
-
-// CPUs that the container's quota pays for, rounded up; 0 if there is none.
-int quota_cpus() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period) {
-    if (quota == "max" || period <= 0) return 0;
-    return static_cast<int>((std::atof(quota.c_str()) + period - 1) / period);
-  }
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double micros = 0;
-  if (v1_quota >> micros && v1_period >> period && micros > 0 && period > 0) {
-    return static_cast<int>((micros + period - 1) / period);
-  }
-  return 0;
 }
 
 int count_cpus() {

@@ -14,9 +14,15 @@ void register_runtime(py::module_& m) {
   m.def("isa", &isa);
   m.def("set_isa", &set_isa, py::arg("name"));
   m.def("cpu_name", &cpu_name);
+  m.def("cache_bytes", &cache_bytes, py::arg("level"));
   m.def("available_cpus", &available_cpus);
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+  m.def("probe_flops", &probe_flops, py::arg("threads"), py::arg("seconds"),
+        ReleaseGil());
+  m.def("probe_read", &probe_read, py::arg("threads"), py::arg("bytes"),
+        py::arg("seconds"), ReleaseGil());
   m.def("build_config", [] {
     py::dict config;
 #if defined(__clang__)

@@ -15,6 +15,7 @@ from fastlstm.runtime import (
     build_config,
     cpu_info,
     get_num_threads,
+    machine_limits,
     set_isa,
     set_num_threads,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "export",
     "get_num_threads",
     "load",
+    "machine_limits",
     "set_isa",
     "set_num_threads",
     "trim",

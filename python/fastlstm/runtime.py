@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,6 +94,80 @@ def cpu_info() -> dict[str, Any]:
         "isa": _core.isa(),
         "threads": _core.num_threads(),
     }
+
+
+class Limits(NamedTuple):
+    """What some threads of this machine can do at most; see `machine_limits`."""
+
+    threads: int
+    flops: float
+    """Floating-point operations a second; a multiply-add is two."""
+    reads: tuple[tuple[str, int, float], ...]
+    """Name of each level of memory, bytes that it holds for these threads, and bytes
+    that they read from it in a second; nearest first."""
+
+    def read_seconds(self, size: int) -> float:
+        """Return the least time for reading `size` bytes that are read ever again.
+
+        The nearest levels keep what they hold, so only the rest comes from farther.
+
+        Examples
+        --------
+        >>> limits = Limits(1, 1e9, (("L1", 100, 10.0), ("memory", 1 << 60, 5.0)))
+        >>> limits.read_seconds(50), limits.read_seconds(150)
+        (5.0, 20.0)
+        """
+        seconds, nearer = 0.0, 0
+        for _, holds, rate in self.reads:
+            here = min(size, holds) - nearer
+            if here > 0:
+                seconds += here / rate
+                nearer = min(size, holds)
+        return seconds
+
+
+_CACHES = (("L1", 1, 32 << 10), ("L2", 2, 512 << 10), ("L3", 3, 8 << 20))
+"""Name, level, and the size to assume where the system does not tell."""
+_LARGEST_READ = 512 << 20
+
+
+def machine_limits(threads: int = 1, *, seconds: float = 0.5) -> Limits:
+    """Measure what this machine can do at most, with the instruction set in force.
+
+    Parameters
+    ----------
+    threads : int
+        That work together.
+    seconds : float
+        How long to measure, about; longer finds more undisturbed moments.
+
+    Returns
+    -------
+    Limits
+        In float32: multiply-adds from registers alone, and reads from the caches and
+        from memory.
+
+    Examples
+    --------
+    >>> import fastlstm as fl
+    >>> limits = fl.machine_limits(seconds=0.01)
+    >>> [name for name, _, _ in limits.reads]
+    ['L1', 'L2', 'L3', 'memory']
+    """
+    share = seconds / 5
+    flops = _core.probe_flops(threads, share)
+    reads = []
+    for name, level, assumed in _CACHES:
+        cache = _core.cache_bytes(level) or assumed
+        # The last level is common to the threads. Half of a cache leaves room for what
+        # else it holds.
+        each = cache // threads if level == 3 else cache
+        rate = _core.probe_read(threads, max(each // 2, 4096), share)
+        reads.append((name, each * threads, rate))
+    largest = min(4 * reads[-1][1], _LARGEST_READ) // threads
+    rate = _core.probe_read(threads, largest, share)
+    reads.append(("memory", 1 << 62, rate))
+    return Limits(threads, flops, tuple(reads))
 
 
 def build_config() -> dict[str, Any]:

@@ -26,6 +26,14 @@ TEST_CASE("another name is an error that lists what there is") {
   }
 }
 
+TEST_CASE("only levels 1 to 3 of the cache have a size") {
+  CHECK(cache_bytes(0) == 0);
+  CHECK(cache_bytes(4) == 0);
+  if (cache_bytes(1) > 0 && cache_bytes(2) > 0) {
+    CHECK(cache_bytes(1) < cache_bytes(2));
+  }
+}
+
 TEST_CASE("the CPU has a name") { CHECK_FALSE(cpu_name().empty()); }
 
 }  // namespace fastlstm::testing

@@ -174,7 +174,8 @@ def test_bench_prints_every_shape(capsys):
     assert main(["bench", "--quick", "--threads", "1"]) == 0
     text = capsys.readouterr().out
     assert "amplifier" in text
-    assert "GFLOP/s" in text
+    assert "memory GB/s" in text
+    assert text.count("%") == 12  # shares of the limit
 
 
 @pytest.mark.parametrize(

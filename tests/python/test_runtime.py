@@ -7,6 +7,8 @@ import sys
 import pytest
 
 import fastlstm as fl
+from fastlstm.cli.work import Shape
+from fastlstm.runtime import Limits
 
 
 def run_python(code, **environment):
@@ -87,3 +89,45 @@ def test_build_config_names_the_version():
     config = fl.build_config()
     assert config["version"] == fl.__version__
     assert config["optimized"] is True
+
+
+def test_machine_limits_are_measured():
+    limits = fl.machine_limits(2, seconds=0.01)
+    assert limits.threads == 2
+    assert limits.flops > 1e6
+    assert [name for name, _, _ in limits.reads] == ["L1", "L2", "L3", "memory"]
+    assert all(rate > 1e6 for _, _, rate in limits.reads)
+    sizes = [size for _, size, _ in limits.reads]
+    assert sizes == sorted(sizes)
+
+
+def test_what_a_near_level_holds_is_read_at_its_rate():
+    limits = Limits(1, 1e9, (("L1", 100, 10.0), ("L2", 300, 5.0), ("memory", 900, 1.0)))
+    assert limits.read_seconds(0) == 0
+    assert limits.read_seconds(100) == 10
+    assert limits.read_seconds(300) == 10 + 40
+    assert limits.read_seconds(350) == 10 + 40 + 50
+
+
+@pytest.mark.parametrize("threads", [0, 1025])
+def test_limits_of_no_threads(threads):
+    with pytest.raises(ValueError, match="threads must be an integer from 1 to 1024"):
+        fl.machine_limits(threads)
+
+
+def test_limits_need_some_time():
+    with pytest.raises(ValueError, match="seconds must be finite and above 0"):
+        fl.machine_limits(seconds=0.0)
+
+
+def test_the_least_time_is_products_or_reading_the_weights():
+    limits = Limits(1, 1e6, (("L1", 1 << 60, 2e5),))
+    # 4 gates, 2 units, 3 + 2 columns: 80 operations a row and step, 3 times to train.
+    many = Shape("", 3, 2, 1, seq_len=10, batch_size=100)
+    assert many.flops == 3 * 80 * 10 * 100
+    assert many.least_seconds(limits) == pytest.approx(many.flops / 1e6)
+    # A row alone: W_hh, 64 bytes, once a step in each direction and each of two passes,
+    # at 320 us a step to 80 and 160 us for the products.
+    one = many._replace(batch_size=1, bidirectional=True)
+    assert one.flops == 2 * 3 * 80 * 10
+    assert one.least_seconds(limits) == pytest.approx(2 * 2 * 10 * 320e-6)

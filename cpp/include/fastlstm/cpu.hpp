@@ -1,6 +1,7 @@
 // What this CPU can do, and which instruction set the kernels use.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -23,5 +24,8 @@ FASTLSTM_API void set_isa(const std::string& name);
 
 // Marketing name of the CPU, or "unknown".
 FASTLSTM_API std::string cpu_name();
+
+// Bytes of the data cache of level 1, 2 or 3, or 0 where it is unknown.
+FASTLSTM_API std::size_t cache_bytes(int level);
 
 }  // namespace fastlstm

@@ -7,6 +7,7 @@
 #include "fastlstm/linear.hpp"
 #include "fastlstm/losses.hpp"
 #include "fastlstm/optim.hpp"
+#include "fastlstm/probe.hpp"
 #include "fastlstm/recurrent.hpp"
 #include "fastlstm/stream.hpp"
 #include "fastlstm/threads.hpp"

@@ -10,6 +10,7 @@
 #include "math.hpp"
 #include "optim.hpp"
 #include "pack.hpp"
+#include "probe.hpp"
 #include "stream.hpp"
 #include "table.hpp"
 
@@ -78,6 +79,8 @@ const Kernels<T>& kernel_table() {
       sum_of_squares<T>,
       checksum,
       activate_array<V>,
+      multiply_adds<V, Isa>,
+      read_array<V>,
       stream_kernels<V, Isa, T>(),
       bfloat16_kernels<V, Isa>(),
   };

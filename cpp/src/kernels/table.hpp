@@ -294,6 +294,12 @@ struct Kernels {
   // y[i] = activation(x[i]) over n values; for tests and heads.
   void (*activate)(int code, const T* x, Index n, T* y);
 
+  // What this CPU can do at most, for probe.cpp. Multiply-adds on registers that start
+  // from y (W) and whose sum replaces it; the sum of x (count), added to y (W). Both
+  // return how many values they worked on.
+  Index (*multiply_adds)(Index rounds, T* y);
+  Index (*read_array)(const T* x, Index count, T* y);
+
   StreamKernels<T> stream;
   StreamKernels<T> stream_bfloat16;
 };
