@@ -15,7 +15,10 @@ struct LayerForward {
   const T* c0;
   T* h_n;  // (N, H)
   T* c_n;
-  T* records;  // (T, P, N, record) or null: inference
+  T* records;      // (T, P, N, record) or null: nothing is kept
+  T* checkpoints;  // LSTM: c after every k-th step but the last, each (P, N, W); or
+                   // null
+  Index checkpoint_every;  // k
 };
 
 template <class T>
@@ -29,7 +32,9 @@ struct LayerBackward {
   const T* c0;
   const T* d_h_n;  // (N, H) or null
   const T* d_c_n;
-  const T* records;
+  const T* records;      // null: they are computed anew from the checkpoints
+  const T* checkpoints;  // as in forward
+  Index checkpoint_every;
   SequenceView<T> d_x;  // data may be null
   bool accumulate_d_x;  // the other direction has written d_x before
   T* d_h0;              // (N, H) or null

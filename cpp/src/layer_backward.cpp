@@ -3,21 +3,22 @@
 //   d_h_t = d_output_t + d_h_{t+1 -> t};  d_gates_t = cell'(d_h_t, d_c_t)
 //   d_h_{t -> t-1} = d_gates_t W_hh;      d_x_t = d_gates_t W_ih
 // and for the chunk as a whole, while its d_gates are in cache:
-//   d_W_ih += d_gates^T x;  d_W_hh += d_gates^T h_{t-1};  d_bias += sum of d_gates
-// The chunks depend on the shape and the lengths alone, so no sum depends on the number
-// of threads. The rows of a chunk lie in the order of time in both directions.
+// the weight gradients (weight_gradient.hpp). The chunks depend on the shape and the
+// lengths alone, so no sum depends on the number of threads. The rows of a chunk lie in
+// the order of time in both directions.
+//
+// With checkpoints the records of k steps at a time are computed anew as the loop comes
+// to them; chunks do not depend on k, so neither does any bit.
 #include <algorithm>
 
-#include "layer.hpp"
-#include "previous_state.hpp"
+#include "forward_loop.hpp"
+#include "weight_gradient.hpp"
 
 namespace fastlstm {
 namespace {
 
 // Rows (t, n) of a chunk: 256 rows of 4 x 128 floats are 512 KB, half of a usual L2.
 constexpr Index kChunkRows = 256;
-// One d_W product takes at most this many rows, so that a step of a huge batch is cut.
-constexpr Index kOuterRows = 512;
 
 // With fewer inputs than this, d_x is a dot product for each input: column blocks would
 // be mostly padding.
@@ -27,32 +28,33 @@ constexpr Index kNarrowInput = 8;
 constexpr Index kUnpackedBytes = 512 << 10;
 constexpr Index kUnpackedSteps = 4;
 
-// A d_W accumulator in panel layout, and the packed operand it is summed from.
-template <class T>
-struct OuterSide {
-  const PanelMap* map;
-  Index size;   // columns: I or H
-  T* operand;   // (groups, chunk rows, tile)
-  T* d_weight;  // (P, size, slots * W); with one chunk a panel for each thread
-};
-
 template <class T>
 struct BackwardLoop {
   const LayerPlan<T>& plan;
   const LayerBackward<T>& args;
-  Index chunk_rows;  // of the largest chunk
-  bool single_chunk;
-  T* columns_x;  // W_ih for d_x: in column blocks, or in panels if narrow
-  T* columns_h;  // W_hh in column blocks, for d_h; not for a batch of one
-  T* d_gates;    // (P, chunk rows, 4 W)
-  T* d_h;        // (N, padded units)
-  T* d_c;        // LSTM: (P, N, W)
-  T* c_first;    // LSTM: (P, N, W)
-  T* held_d_h;   // as d_h, of the rows whose step is masked
-  T* held_d_c;   // as d_c
-  T* d_bias;     // (P, 4 W)
   PreviousState<T> previous;
-  OuterSide<T> side_x, side_h;
+  WeightGradient<T> weights;
+  ForwardLoop<T> forward;  // with checkpoints: computes records anew
+  T* segment = nullptr;    // with checkpoints: the records of k steps
+  T* columns_x = nullptr;  // W_ih for d_x: in column blocks, or in panels if narrow
+  T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
+  T* d_gates = nullptr;    // (P, chunk rows, 4 W)
+  T* d_h = nullptr;        // (N, padded units)
+  T* d_c = nullptr;        // LSTM: (P, N, W)
+  T* c_first = nullptr;    // LSTM: (P, N, W)
+  T* held_d_h = nullptr;   // as d_h, of the rows whose step is masked
+  T* held_d_c = nullptr;   // as d_c
+
+  BackwardLoop(const LayerPlan<T>& of, const LayerBackward<T>& arrays)
+      : plan(of),
+        args(arrays),
+        previous{of, arrays.output, arrays.h0},
+        weights{of, arrays, previous},
+        forward(of, arrays.x, {}, previous) {
+    measure_chunks();
+  }
+  BackwardLoop(const BackwardLoop&) = delete;
+  BackwardLoop& operator=(const BackwardLoop&) = delete;
 
   Index blocks(Index cols) const {
     return (cols + plan.gate_line() - 1) / plan.gate_line();
@@ -65,7 +67,7 @@ struct BackwardLoop {
            (bytes <= kUnpackedBytes || plan.seq_len <= kUnpackedSteps);
   }
   bool narrow() const { return plan.input_size < kNarrowInput; }
-  Index d_gate_panel() const { return chunk_rows * plan.gate_line(); }
+  Index d_gate_panel() const { return weights.d_gate_panel(); }
 
   // As many steps before `end` as have kChunkRows rows, one at least.
   Index chunk_begin(Index end) const {
@@ -75,11 +77,11 @@ struct BackwardLoop {
   }
 
   void measure_chunks() {
-    chunk_rows = 0;
     for (Index end = plan.seq_len; end > 0; end = chunk_begin(end)) {
-      chunk_rows = std::max(chunk_rows, plan.rows_between(chunk_begin(end), end));
+      weights.chunk_rows =
+          std::max(weights.chunk_rows, plan.rows_between(chunk_begin(end), end));
     }
-    single_chunk = plan.seq_len == 0 || chunk_begin(plan.seq_len) == 0;
+    weights.single_chunk = plan.seq_len == 0 || chunk_begin(plan.seq_len) == 0;
   }
 
   void run(const Split& split, const Team& team) const {
@@ -88,13 +90,16 @@ struct BackwardLoop {
       const Index begin = chunk_begin(end);
       const Part part = part_of(plan, split, team, plan.widest(begin, end));
       for (Index step = end - 1; step >= begin; --step) {
+        if (segment != nullptr && step + 1 == segment_end(step)) {
+          run_segment(step, split, team);
+        }
         run_step(step, plan.first_time(begin, end), part, split, team);
       }
-      pack_operands(begin, end,
-                    split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
+      weights.pack(begin, end,
+                   split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
       team.barrier();
       if (args.d_x.data != nullptr) input_gradient(begin, end, team);
-      weight_gradient(begin, end, team);
+      weights.add(begin, end, team);
       team.barrier();
       end = begin;
     }
@@ -108,7 +113,7 @@ struct BackwardLoop {
         plan.rows.first(t) - plan.rows.first(chunk_time) + part.rows.begin;
     const bool special = plan.rows.flags_at(t) != 0;
     if (special) save_held(t, part);
-    cell_backward(t, chunk_row, part);
+    cell_backward(step, chunk_row, part);
     if (special) finish_cell(t, chunk_row, part);
     if (!split.by_rows) team.barrier();
     if (step > 0 || args.d_h0 != nullptr) {
@@ -119,12 +124,46 @@ struct BackwardLoop {
     if (!split.by_rows) team.barrier();
   }
 
+  // The steps whose records are computed together with this one's: [begin, end).
+  Index segment_begin(Index step) const {
+    return segment != nullptr ? step - step % args.checkpoint_every : 0;
+  }
+  Index segment_end(Index step) const {
+    if (segment == nullptr) return plan.seq_len;
+    return std::min(segment_begin(step) + args.checkpoint_every, plan.seq_len);
+  }
+  // LSTM: c before the first step of a segment; null: the initial one.
+  const T* segment_c(Index step) const {
+    const Index number =
+        segment_begin(step) / std::max<Index>(1, args.checkpoint_every);
+    if (number == 0 || !plan.lstm()) return nullptr;
+    return args.checkpoints + (number - 1) * plan.batch_size * plan.panels * plan.width;
+  }
+
+  // Every thread may hold other rows than it does in backward.
+  void run_segment(Index step, const Split& split, const Team& team) const {
+    ForwardLoop<T> loop = forward;
+    loop.begin = segment_begin(step);
+    loop.end = segment_end(step);
+    loop.begin_c = segment_c(step);
+    team.barrier();
+    loop.run(split, team);
+    team.barrier();
+  }
+
+  PanelRows<const T> records_at(Index step, Index t, Index offset) const {
+    const T* records = segment != nullptr ? segment : args.records;
+    const Index first = plan.first_time(segment_begin(step), segment_end(step));
+    return record_rows(plan, records, t, first, offset);
+  }
+
   void prepare(const Team& team) const {
     const Kernels<T>& k = *plan.kernels;
     if (team.rank() == 0 && plan.padding() > 0) {
       // Half kernels leave the padding of the last panel alone; dot products read it.
       std::fill_n(d_gates + (plan.panels - 1) * d_gate_panel(), d_gate_panel(), T(0));
     }
+    if (segment != nullptr) pack_weights(plan, args.params, team, forward.packed);
     if (!single_row()) {
       const Team::Range h = team.share(blocks(plan.hidden_size));
       k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
@@ -140,14 +179,18 @@ struct BackwardLoop {
     team.barrier();
   }
 
-  PanelRows<const T> c_at(Index t) const {
-    return record_rows(plan, args.records, t, plan.gate_line());
+  PanelRows<const T> c_before(Index step) const {
+    const Index t = plan.time_of(step);
+    if (previous.carried(t) == 0) return state_rows<T, const T>(plan, c_first);
+    if (step == segment_begin(step)) return state_rows(plan, segment_c(step));
+    return records_at(step, previous.time_before(t), plan.gate_line());
   }
 
-  void cell_backward(Index t, Index chunk_row, const Part& part) const {
+  void cell_backward(Index step, Index chunk_row, const Part& part) const {
     const Kernels<T>& k = *plan.kernels;
     const Index row = part.rows.begin;
-    const PanelRows<const T> gates = record_rows(plan, args.records, t, 0);
+    const Index t = plan.time_of(step);
+    const PanelRows<const T> gates = records_at(step, t, 0);
     const bool staged = previous.staged(t);
 
     PointwiseBackwardArgs<T> a{};
@@ -170,13 +213,11 @@ struct BackwardLoop {
     a.output_activation = static_cast<int>(plan.output_activation);
     switch (plan.cell) {
       case CellKind::lstm: {
-        const PanelRows<const T> c = c_at(t);
-        const PanelRows<const T> first = state_rows<T, const T>(plan, c_first);
-        PanelRows<const T> c_prev =
-            previous.carried(t) > 0 ? c_at(previous.time_before(t)) : first;
+        const PanelRows<const T> c = records_at(step, t, plan.gate_line());
+        PanelRows<const T> c_prev = c_before(step);
         if (staged) {
-          previous.stage_c(t, part, c_prev, first);
-          c_prev = state_rows(plan, previous.staged_c);
+          previous.stage_c(t, part, c_prev, state_rows<T, const T>(plan, c_first));
+          c_prev = state_rows<T, const T>(plan, previous.staged_c);
         }
         a.c = c.at(row, 0);
         a.c_row_stride = c.row_stride;
@@ -342,123 +383,6 @@ struct BackwardLoop {
     }
   }
 
-  // x_t and h_{t-1} of a chunk, in the layout of the d_W product.
-  void pack_operands(Index begin, Index end, const Team::Range& chunk_rows_part) const {
-    const Kernels<T>& k = *plan.kernels;
-    const Index first = plan.first_time(begin, end);
-    const auto pack = [&](const OuterSide<T>& side, const T* from, Index rows,
-                          Index stride, Index chunk_row) {
-      k.pack_outer(from, rows, side.size, stride, chunk_row, chunk_rows * k.outer_tile,
-                   side.operand);
-    };
-    for (Index t = first; t < first + end - begin; ++t) {
-      const Part all = {chunk_rows_part, {}};
-      const Team::Range rows = all.first(plan.rows.count(t)).rows;
-      const Index count = rows.end - rows.begin;
-      const Index chunk_row = plan.rows.first(t) - plan.rows.first(first);
-      pack(side_x, plan.rows.at(args.x, t, rows.begin), count, args.x.stride_n,
-           chunk_row + rows.begin);
-      if (!previous.staged(t)) {
-        Index stride = 0;
-        const T* h = previous.h_rows(t, rows.begin, stride);
-        pack(side_h, h, count, stride, chunk_row + rows.begin);
-        continue;
-      }
-      for (Index n = rows.begin; n < rows.end; ++n) {
-        pack(side_h, previous.h_row(t, n), 1, 0, chunk_row + n);
-      }
-    }
-  }
-
-  // Panel by panel; after the last chunk a panel is added to the caller's gradients at
-  // once, while it is in cache. Threads share groups of columns, so that the work is
-  // even for any number of panels.
-  void weight_gradient(Index begin, Index end, const Team& team) const {
-    if (plan.rows_between(begin, end) == 0) return;
-    const Index groups_x = groups(side_x.size);
-    const Index per_panel = groups_x + groups(side_h.size);
-    const Team::Range share = team.share(plan.panels * per_panel);
-    for (Index next = share.begin; next < share.end;) {
-      const Index p = next / per_panel;
-      const Index first = next - p * per_panel;
-      const Index last = std::min(share.end - p * per_panel, per_panel);
-      const Index kept = single_chunk ? team.rank() : p;
-      panel_gradient(begin, end, p, kept, side_x, args.grads.weight_ih,
-                     columns(side_x, first, last));
-      panel_gradient(begin, end, p, kept, side_h, args.grads.weight_hh,
-                     columns(side_h, first - groups_x, last - groups_x));
-      if (first == 0) bias_gradient(begin, end, p);
-      next = p * per_panel + last;
-    }
-  }
-
-  Index groups(Index cols) const {
-    const Index tile = plan.kernels->outer_tile;
-    return (cols + tile - 1) / tile;
-  }
-  Team::Range columns(const OuterSide<T>& side, Index first, Index last) const {
-    const Index tile = plan.kernels->outer_tile;
-    return {std::clamp<Index>(first * tile, 0, side.size),
-            std::clamp<Index>(last * tile, 0, side.size)};
-  }
-
-  // Calls body(first row, rows, accumulate) over the rows of a chunk.
-  template <class Body>
-  void for_outer_rows(Index begin, Index end, const Body& body) const {
-    const Index rows = plan.rows_between(begin, end);
-    for (Index first = 0; first < rows; first += kOuterRows) {
-      body(first, std::min(kOuterRows, rows - first), first > 0 || end < plan.seq_len);
-    }
-  }
-
-  void panel_gradient(Index begin, Index end, Index p, Index kept,
-                      const OuterSide<T>& side, T* grad,
-                      const Team::Range& cols) const {
-    const Index count = cols.end - cols.begin;
-    if (count == 0) return;
-    const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
-    const Index line = slots_of(*side.map) * plan.width;
-    T* d_weight = side.d_weight + (kept * side.size + cols.begin) * line;
-    for_outer_rows(begin, end, [&](Index first, Index rows, bool accumulate) {
-      plan.kernels->outer({rows, count, first, side.operand + cols.begin * chunk_rows,
-                           chunk_rows * plan.kernels->outer_tile,
-                           d_gates_of(p, first) + side.map->slot_begin * plan.width,
-                           static_cast<int>(slots_of(*side.map)),
-                           static_cast<int>(plan.width - padding), d_weight,
-                           accumulate});
-    });
-    if (begin == 0) {
-      plan.kernels->unpack_add(*side.map, p, d_weight, count, grad + cols.begin,
-                               side.size);
-    }
-  }
-
-  const T* d_gates_of(Index panel, Index chunk_row) const {
-    return d_gates + panel * d_gate_panel() + chunk_row * plan.gate_line();
-  }
-
-  void bias_gradient(Index begin, Index end, Index p) const {
-    for_outer_rows(begin, end, [&](Index first, Index rows, bool accumulate) {
-      plan.kernels->column_sum(d_gates_of(p, first), rows, accumulate,
-                               d_bias + p * plan.gate_line());
-    });
-    if (begin > 0) return;
-    if (args.grads.bias != nullptr) add_bias(plan.map_x, p, args.grads.bias);
-    if (args.grads.bias_hn != nullptr) {
-      add_bias(bias_hn_map(plan.map_h), p, args.grads.bias_hn);
-    }
-  }
-
-  // d_bias is a weight of one column whose lines hold all four slots.
-  void add_bias(const PanelMap& map, Index panel, T* bias) const {
-    for (int s = map.slot_begin; s < map.slot_end; ++s) {
-      const Index unit = panel * map.panel_units + map.slot_unit[s];
-      const Index lanes = std::min(plan.width, map.units - unit);
-      const T* from = d_bias + (panel * kSlots + s) * plan.width;
-      for (Index j = 0; j < lanes; ++j) bias[map.slot_row[s] + unit + j] += from[j];
-    }
-  }
-
   void begin_state() const {
     std::fill_n(d_h, plan.batch_size * plan.padded_units, T(0));
     if (args.d_h_n != nullptr) {
@@ -491,57 +415,55 @@ struct BackwardLoop {
 template <class T>
 void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
                     BufferPool& pool) {
-  const Kernels<T>& k = *plan.kernels;
   const Index rows = plan.batch_size;
-  BackwardLoop<T> loop{
-      plan, args, 0,  true, {}, {}, {},
-      {},   {},   {}, {},   {}, {}, {plan, args.output, args.h0, {}, {}, {}},
-      {},   {}};
-  loop.measure_chunks();
+  const Index k = args.checkpoint_every;
+  BackwardLoop<T> loop(plan, args);
   const Split split = choose_split(plan);
   const Index lanes = plan.panels * plan.width;
-  const Index kept_panels = loop.single_chunk ? split.threads : plan.panels;
-  const Index staged = PreviousState<T>::staged_rows(plan);
   const Index held = plan.rows.flags != nullptr ? rows : 0;
-  const auto padded = [&](Index cols) {
-    return (cols + k.outer_tile - 1) / k.outer_tile * k.outer_tile;
-  };
   const auto block_cols = [&](Index cols) {
     return (cols + plan.width - 1) / plan.width * plan.width;
   };
+  // With checkpoints: the steps of a segment, as many rows as any has.
+  if (k > 0) loop.forward.end = std::min(k, plan.seq_len);
+  Index segment_rows = 0;
+  for (Index begin = 0; k > 0 && begin < plan.seq_len; begin += k) {
+    const Index end = std::min(begin + k, plan.seq_len);
+    segment_rows = std::max(segment_rows, plan.rows_between(begin, end));
+  }
   T* zeros = nullptr;
   Buffer memory;
   for (Arena arena;;) {
     const auto take = [&](Index a, Index b) {
       return arena.take<T>(checked_product(a, b));
     };
-    const auto take_side = [&](const PanelMap& map, Index size) {
-      return OuterSide<T>{&map, size, take(loop.chunk_rows, padded(size)),
-                          take(kept_panels * plan.width * slots_of(map), size)};
-    };
     const Index h_lines = loop.single_row() ? 0 : lanes * slots_of(plan.map_h);
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
     const Index c_lanes = plan.lstm() ? lanes : 0;
     loop.columns_h = take(h_lines, block_cols(plan.hidden_size));
     loop.columns_x = take(x_lines, block_cols(plan.input_size));
-    loop.d_gates = take(loop.chunk_rows, lanes * kSlots);
+    loop.d_gates = take(loop.weights.chunk_rows, lanes * kSlots);
     loop.d_h = take(rows, plan.padded_units);
     loop.d_c = take(rows, c_lanes);
     loop.c_first = take(rows, c_lanes);
     loop.held_d_h = take(held, plan.padded_units);
     loop.held_d_c = take(held, c_lanes);
-    loop.previous.staged_h = take(staged, plan.padded_units);
-    loop.previous.staged_c = take(staged, c_lanes);
-    loop.d_bias = arena.take<T>(lanes * kSlots);
+    loop.previous.take(arena);
     zeros = arena.take<T>(plan.padded_units);
-    loop.side_x = take_side(plan.map_x, plan.input_size);
-    loop.side_h = take_side(plan.map_h, plan.hidden_size);
+    loop.weights.take(arena, split.threads);
+    if (k > 0) {
+      loop.forward.take(arena, true);
+      loop.segment = take(segment_rows, plan.panels * plan.record);
+    }
     if (memory.data() != nullptr) break;
     memory = pool.acquire(arena.used());
     arena = Arena(memory.data());
   }
   std::fill_n(zeros, plan.padded_units, T(0));
   loop.previous.zeros = zeros;
+  loop.weights.d_gates = loop.d_gates;
+  loop.forward.records = loop.segment;
+  loop.forward.state = loop.c_first;
   loop.begin_state();
   auto body = [&](const Team& team) { loop.run(split, team); };
   parallel(split.threads, body);

@@ -53,6 +53,11 @@ struct LayerPlan {
     return rows.count(first_time(begin, end));
   }
   Index record_count() const { return checked_product(rows.total(), panels * record); }
+  // c after every k-th step but the last.
+  Index checkpoint_count(Index k) const {
+    const Index kept = lstm() && seq_len > 0 ? (seq_len - 1) / k : 0;
+    return checked_product(kept, checked_product(batch_size, panels * width));
+  }
 };
 
 template <class T>
@@ -105,13 +110,14 @@ PanelRows<Value> state_rows(const LayerPlan<T>& plan, Value* state) {
   return {state, plan.width, plan.batch_size * plan.width};
 }
 
-// The records of time t: gates at offset 0, c behind them at offset gate_line(). Times
-// follow each other, each (P, count(t), record).
+// The records of time t among those from time `first` on: gates at offset 0, c behind
+// them at offset gate_line(). Times follow each other, each (P, count(t), record).
 template <class T, class Value>
 PanelRows<Value> record_rows(const LayerPlan<T>& plan, Value* records, Index t,
-                             Index offset) {
-  return {records + plan.rows.first(t) * plan.panels * plan.record + offset,
-          plan.record, plan.rows.count(t) * plan.record};
+                             Index first, Index offset) {
+  const Index row = plan.rows.first(t) - plan.rows.first(first);
+  return {records + row * plan.panels * plan.record + offset, plan.record,
+          plan.rows.count(t) * plan.record};
 }
 
 // (N, H) -> (P, N, W), padded with zeros; null reads as zeros.

@@ -13,15 +13,18 @@ template <class T>
 struct PreviousState {
   const LayerPlan<T>& plan;
   SequenceView<const T> output;
-  const T* h0;     // (N, H) or null: zeros
-  const T* zeros;  // (padded units)
-  T* staged_h;     // (N, padded units)
-  T* staged_c;     // LSTM: (P, N, W)
+  const T* h0 = nullptr;     // (N, H) or null: zeros
+  const T* zeros = nullptr;  // (padded units)
+  T* staged_h = nullptr;     // (N, padded units)
+  T* staged_c = nullptr;     // LSTM: (P, N, W)
 
-  // What the arena must hold for staging: nothing where no step can need it.
-  static Index staged_rows(const LayerPlan<T>& plan) {
+  // Takes the memory to stage in: none where no step can need it.
+  void take(Arena& arena) {
     const bool may = plan.rows.flags != nullptr || plan.rows.offsets != nullptr;
-    return may ? plan.batch_size : 0;
+    const Index rows = may ? plan.batch_size : 0;
+    staged_h = arena.take<T>(checked_product(rows, plan.padded_units));
+    staged_c = arena.take<T>(
+        plan.lstm() ? checked_product(rows, plan.panels * plan.width) : 0);
   }
 
   Index time_before(Index t) const { return plan.reverse ? t + 1 : t - 1; }

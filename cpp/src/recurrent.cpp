@@ -103,6 +103,7 @@ void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
   tape.has_state = args.h0 != nullptr;
   tape.dropout_seed = args.dropout_seed;
   tape.parameter_checksum = parameter_checksum(config, args.params);
+  tape.checkpoint_every = args.checkpoint_every;
   tape.width = kernels<T>().width;
   tape.used = false;
   if (tape.has_state) {
@@ -164,8 +165,12 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
       pass.h_n = args.h_n + i * state;
       pass.c_n = offset(args.c_n, i * state);
       if (tape != nullptr) {
-        tape->records.push_back(take<T>(pool, plan.record_count()));
-        pass.records = tape->records.back().template as<T>();
+        const Index k = args.checkpoint_every;
+        const Index kept = k > 0 ? plan.checkpoint_count(k) : plan.record_count();
+        tape->records.push_back(take<T>(pool, kept));
+        T* const memory = tape->records.back().template as<T>();
+        (k > 0 ? pass.checkpoints : pass.records) = memory;
+        pass.checkpoint_every = k;
       }
       layer_forward(plan, pass, pool);
     }
@@ -221,7 +226,10 @@ void backward_layers(const BackwardArgs<T>& args, const SequenceRows& rows,
       pass.c0 = offset(c0, i * state);
       pass.d_h_n = offset(args.d_h_n, i * state);
       pass.d_c_n = offset(args.d_c_n, i * state);
-      pass.records = tape.records[static_cast<std::size_t>(i)].template as<T>();
+      const T* const records =
+          tape.records[static_cast<std::size_t>(i)].template as<T>();
+      (tape.checkpoint_every > 0 ? pass.checkpoints : pass.records) = records;
+      pass.checkpoint_every = tape.checkpoint_every;
       pass.d_x = d_x;
       pass.accumulate_d_x = direction > 0;
       pass.d_h0 = offset(args.d_h0, i * state);
@@ -371,6 +379,11 @@ template <class T>
 void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args,
                        BufferPool& pool, Tape<T>* tape) {
   check_marks(config, args.marks, args.seq_len, args.batch_size);
+  if (args.checkpoint_every < 0) {
+    throw std::invalid_argument(
+        "checkpoint_every must be at least 1, or 0 for none, got " +
+        std::to_string(args.checkpoint_every));
+  }
   checked_product(args.seq_len, args.batch_size);
   RowOrder inference_order;
   RowOrder& order = tape != nullptr ? tape->order : inference_order;

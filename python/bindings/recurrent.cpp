@@ -79,7 +79,7 @@ class Recurrent {
                     py::handle h0_object, py::handle c0_object, py::handle out_object,
                     py::handle lengths_object, py::handle mask_object,
                     py::handle reset_object, bool batch_first, bool keep,
-                    std::uint64_t seed) {
+                    Index checkpoint_every, std::uint64_t seed) {
     const py::array x = sequence(x_object, "x", config_.input_size, batch_first);
     const Axes axes = axes_of(x, batch_first);
     const auto arrays = parameters<const T>(params, "");
@@ -96,6 +96,7 @@ class Recurrent {
     args.c0 = data_or_null(c0);
     args.params = arrays.data();
     args.dropout_seed = seed;
+    args.checkpoint_every = checkpoint_every;
     const std::vector<Index> lengths = lengths_of(lengths_object, axes);
     const py::array mask = marked_steps(mask_object, "mask", axes);
     const py::array reset = marked_steps(reset_object, "reset", axes);
@@ -382,6 +383,48 @@ class Recurrent {
   std::atomic<bool> training_{false};
 };
 
+// What a tape kept of one layer; a negative layer counts from the last.
+template <class T>
+struct TapeReader {
+  const PyTape<T>& py_tape;
+
+  const RecurrentConfig& config() const { return py_tape.tape.config; }
+  Index layer(Index given) const {
+    return given < 0 ? given + config().num_layers : given;
+  }
+  Shape shape() const {
+    const Tape<T>& tape = py_tape.tape;
+    const Index units = config().directions() * config().hidden_size;
+    if (!py_tape.batched) return {tape.seq_len, units};
+    if (py_tape.batch_first) return {tape.batch_size, tape.seq_len, units};
+    return {tape.seq_len, tape.batch_size, units};
+  }
+  SequenceView<T> view(T* data) const {
+    const Tape<T>& tape = py_tape.tape;
+    const Index units = config().directions() * config().hidden_size;
+    if (py_tape.batched && py_tape.batch_first)
+      return {data, units, tape.seq_len * units};
+    return {data, tape.batch_size * units, units};
+  }
+
+  py::array cell(Index of_layer) const {
+    py::array_t<T> out(shape());
+    tape_cell(py_tape.tape, layer(of_layer), view(out.mutable_data()));
+    return out;
+  }
+  py::array gates(Index of_layer) const {
+    Shape all = shape();
+    const Index gates = config().gate_rows() / config().hidden_size;
+    all.insert(all.begin(), gates);
+    py::array_t<T> out(all);
+    for (Index g = 0; g < gates; ++g) {
+      T* data = out.mutable_data() + g * (out.size() / gates);
+      tape_gate(py_tape.tape, layer(of_layer), g, view(data));
+    }
+    return out;
+  }
+};
+
 template <class T>
 void register_type(py::module_& m, const char* name, const char* tape_name) {
   py::class_<PyTape<T>>(m, tape_name)
@@ -389,7 +432,23 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
                              [](const PyTape<T>& t) { return t.tape.seq_len; })
       .def_property_readonly("batch_size",
                              [](const PyTape<T>& t) { return t.tape.batch_size; })
-      .def_property_readonly("used", [](const PyTape<T>& t) { return t.tape.used; });
+      .def_property_readonly("batch_first",
+                             [](const PyTape<T>& t) { return t.batch_first; })
+      .def_property_readonly("used", [](const PyTape<T>& t) { return t.tape.used; })
+      .def_property_readonly(
+          "cell", [](const PyTape<T>& t) { return TapeReader<T>{t}.cell(-1); },
+          "c of the last layer at every step, laid out as the output")
+      .def_property_readonly(
+          "gates", [](const PyTape<T>& t) { return TapeReader<T>{t}.gates(-1); },
+          "The activated gates of the last layer, stacked: (4, T, N, D*H) for an LSTM")
+      .def(
+          "cell_of",
+          [](const PyTape<T>& t, Index layer) { return TapeReader<T>{t}.cell(layer); },
+          py::arg("layer"), "As cell, of any layer")
+      .def(
+          "gates_of",
+          [](const PyTape<T>& t, Index layer) { return TapeReader<T>{t}.gates(layer); },
+          py::arg("layer"), "As gates, of any layer");
   py::class_<Recurrent<T>>(m, name)
       .def(py::init<const std::string&, Index, Index, Index, bool, bool,
                     const std::string&, const std::string&, double>(),
@@ -399,7 +458,7 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
       .def("forward", &Recurrent<T>::forward, py::arg("params"), py::arg("x"),
            py::arg("h0"), py::arg("c0"), py::arg("out"), py::arg("lengths"),
            py::arg("mask"), py::arg("reset"), py::arg("batch_first"), py::arg("keep"),
-           py::arg("seed"))
+           py::arg("checkpoint_every"), py::arg("seed"))
       .def("backward", &Recurrent<T>::backward, py::arg("params"), py::arg("grads"),
            py::arg("d_output"), py::arg("tape"), py::arg("d_h_n"), py::arg("d_c_n"),
            py::arg("need_d_x"))

@@ -41,6 +41,7 @@ class _Recurrent:
         reset: Any,
         batch_first: bool,
         keep: bool,
+        checkpoint_every: int,
         seed: int,
     ) -> tuple[Any, Any, Any, Any]: ...
     def backward(

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="needs matplotlib, of the extra demo")
 
+import fastlstm as fl
 from fastlstm import plot
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -81,3 +82,25 @@ def test_save_writes_a_png_and_replaces_it(tmp_path):
     assert plot.save(figure, path) == path
     assert path.read_bytes().startswith(PNG)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_gates_show_one_sequence(batch_first):
+    lstm = fl.LSTM(2, 5, 2, batch_first=batch_first, rng=0)
+    x = np.random.default_rng(0).standard_normal((3, 4, 2)).astype(np.float32)
+    _, _, tape = lstm.forward(x)
+    figure = plot.gates(tape, sequence=1)
+    images = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title(loc="left")[-1] for axes in images] == list("ifgoc")
+    assert images[-1].get_xlabel() == "step"
+    assert all(axes.get_ylabel() == "unit" for axes in images)
+    one = tape.gates[1, 1] if batch_first else tape.gates[1, :, 1]
+    np.testing.assert_array_equal(images[1].images[0].get_array(), one.T)
+
+
+@pytest.mark.parametrize(("cls", "count"), [(fl.GRU, 3), (fl.RNN, 1)])
+def test_gates_of_other_cells(cls, count):
+    _, _, tape = cls(2, 5, bidirectional=True).forward(np.zeros((4, 2), np.float32))
+    images = [axes for axes in plot.gates(tape, layer=0).axes if axes.images]
+    assert len(images) == count
+    assert images[0].images[0].get_array().shape == (10, 4)

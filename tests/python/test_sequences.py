@@ -115,7 +115,7 @@ class Case:
         state: tuple[Array, ...],
         d_output: Array,
         d_state: tuple[Array, ...],
-        **marks: Array | None,
+        **marks: Any,
     ) -> dict[str, Array]:
         self.layer.zero_grad()
         output, last, tape = self.layer.forward(x, self.pack(state), **marks)

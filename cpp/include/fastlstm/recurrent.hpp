@@ -61,8 +61,8 @@ struct StepMarks {
 
 // Throws std::invalid_argument if a length is out of range, or if two directions are to
 // be reset.
-void check_marks(const RecurrentConfig& config, const StepMarks& marks, Index seq_len,
-                 Index batch_size);
+FASTLSTM_API void check_marks(const RecurrentConfig& config, const StepMarks& marks,
+                              Index seq_len, Index batch_size);
 
 // The rows of a ragged or masked batch, longest first, and what is special at a step.
 // Arrays inside the core hold only steps before a row's length, time by time.
@@ -85,11 +85,13 @@ struct Tape {
   RowOrder order;
   Buffer packed_x;       // if packed: (rows, I)
   Buffer packed_output;  // if packed: (rows, D*H)
+  Index checkpoint_every = 0;
   SequenceView<const T> x{};
   SequenceView<const T> output{};
   bool has_state = false;
   Buffer state;                         // h0, then c0: (L*D, N, H) each
-  std::vector<Buffer> records;          // L*D: gates (and c) of every step
+  std::vector<Buffer> records;          // L*D: gates (and c) of every step, or, with
+                                        // checkpoints, c of every k-th step
   std::vector<Buffer> layer_outputs;    // L-1: (T, N, D*H)
   std::vector<Buffer> dropped_outputs;  // L-1, if dropout > 0: the next layer's input
   std::uint64_t dropout_seed = 0;
@@ -111,6 +113,9 @@ struct ForwardArgs {
   T* c_n;                              // LSTM: as h_n; may be null otherwise
   std::uint64_t dropout_seed;
   StepMarks marks;
+  // k > 0: the tape keeps c of every k-th step instead of all gates, and backward runs
+  // the steps between again: memory of T / k + k steps, the same bits.
+  Index checkpoint_every = 0;
 };
 
 template <class T>
@@ -139,5 +144,15 @@ FASTLSTM_API void recurrent_forward(const RecurrentConfig& config,
 template <class T>
 FASTLSTM_API void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool,
                                      Tape<T>& tape);
+
+// What the tape has kept of one layer: c (T, N, D*H) of an LSTM, or one gate after its
+// activation, 0 to G - 1 in the order of the parameters' rows. Zero where a row has no
+// step; the gates are zero where a step is masked. Throws std::logic_error if the tape
+// has no such values: c of other cells, anything with checkpoints.
+template <class T>
+FASTLSTM_API void tape_cell(const Tape<T>& tape, Index layer, SequenceView<T> out);
+template <class T>
+FASTLSTM_API void tape_gate(const Tape<T>& tape, Index layer, Index gate,
+                            SequenceView<T> out);
 
 }  // namespace fastlstm

@@ -192,6 +192,7 @@ class LSTM(Recurrent):
         lengths: npt.ArrayLike | None = None,
         reset: Array | None = None,
         mask: Array | None = None,
+        checkpoint_every: int | None = None,
     ) -> tuple[Array, State, Any]:
         """Run the layer and keep what `backward` needs.
 
@@ -199,13 +200,20 @@ class LSTM(Recurrent):
         ----------
         x, state, lengths, reset, mask
             As for a call. `x` is not copied: leave it unchanged until `backward`.
+        checkpoint_every : int, optional
+            Keep c of every k-th step only, and let `backward` run the steps between
+            again: the tape holds T/k + k steps beside the output instead of T, and
+            the gradients have the same bits. For long sequences.
 
         Returns
         -------
         output, (h_n, c_n)
             As for a call; `output` is read-only, because the tape shares it.
-        tape : opaque
-            Serves one `backward`.
+        tape
+            Serves one `backward`. For analysis, ``tape.cell`` is c of the last layer at
+            every step, laid out as the output, and ``tape.gates`` its gates i, f, g, o,
+            stacked (4, T, N, D*H); ``tape.cell_of(layer)`` and
+            ``tape.gates_of(layer)`` are those of another. Not with `checkpoint_every`.
 
         Examples
         --------
@@ -216,9 +224,19 @@ class LSTM(Recurrent):
         >>> d_x, (d_h0, d_c0) = lstm.backward(np.ones_like(output), tape)
         >>> d_x.shape, lstm.grads["weight_hh_l0"].shape
         ((5, 2, 3), (32, 8))
+        >>> i, f, g, o = tape.gates
+        >>> np.allclose(output, o * np.tanh(tape.cell))
+        True
         """
         marks = (lengths, mask, reset)
-        output, h_n, c_n, tape = self._run(x, *_pair(state), marks, None, keep=True)
+        output, h_n, c_n, tape = self._run(
+            x,
+            *_pair(state),
+            marks,
+            None,
+            keep=True,
+            checkpoint_every=checkpoint_every,
+        )
         return output, (h_n, c_n), tape
 
     def backward(

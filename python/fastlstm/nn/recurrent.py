@@ -181,7 +181,11 @@ class Recurrent(Module):
         marks: Marks,
         out: Array | None,
         keep: bool,
+        checkpoint_every: int | None = None,
     ) -> tuple[Array, Array, Array, Any]:
+        every = 0
+        if checkpoint_every is not None:
+            every = check_size("checkpoint_every", checkpoint_every)
         draws = keep and self.dropout > 0
         seed = int(self._rng.integers(2**63)) if draws else 0
         result: tuple[Array, Array, Array, Any] = self._core.forward(
@@ -193,6 +197,7 @@ class Recurrent(Module):
             *marks,
             self.batch_first,
             keep,
+            every,
             seed,
         )
         return result
@@ -281,10 +286,13 @@ class OneStateRecurrent(Recurrent):
         lengths: npt.ArrayLike | None = None,
         reset: Array | None = None,
         mask: Array | None = None,
+        checkpoint_every: int | None = None,
     ) -> tuple[Array, Array, Any]:
         """Run the layer and keep what `backward` needs: output, h_n and the tape."""
         marks = (lengths, mask, reset)
-        output, h_n, _, tape = self._run(x, state, None, marks, None, keep=True)
+        output, h_n, _, tape = self._run(
+            x, state, None, marks, None, keep=True, checkpoint_every=checkpoint_every
+        )
         return output, h_n, tape
 
     def backward(

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure` of its own; no global state 
 """
 
 from fastlstm.plot.compare import cell_comparison
+from fastlstm.plot.gates import gates
 from fastlstm.plot.sine import from_one_value, one_ahead, thirty_ahead
 from fastlstm.plot.style import save
 from fastlstm.plot.training import learning_curve, misread
@@ -11,6 +12,7 @@ from fastlstm.plot.training import learning_curve, misread
 __all__ = [
     "cell_comparison",
     "from_one_value",
+    "gates",
     "learning_curve",
     "misread",
     "one_ahead",

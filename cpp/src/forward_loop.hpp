@@ -1,0 +1,272 @@
+// The time loop of a forward pass. For every step t:
+//   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
+// For a batch of one, bias + x W_ih^T is summed first for many steps at once, so that
+// W_ih is read once for a tile of steps instead of once a step; the bits are the same.
+// Used by layer_forward.cpp, and by layer_backward.cpp to compute records anew.
+#pragma once
+
+#include <algorithm>
+
+#include "layer.hpp"
+#include "previous_state.hpp"
+
+namespace fastlstm {
+
+// Steps projected at once in inference, whose sums should stay in cache.
+constexpr Index kProjectedSteps = 64;
+// Where rows end at different times, threads share them anew after this many rows
+// (t, n): often enough to stay even, far apart enough for the barrier not to show.
+constexpr Index kSpanRows = 512;
+
+template <class T>
+struct ForwardLoop {
+  const LayerPlan<T>& plan;
+  SequenceView<const T> x;
+  SequenceView<T> output;  // data null: h is not wanted
+  const PreviousState<T>& previous;
+  Index begin = 0, end = 0;  // steps to run
+  T* records = nullptr;      // of these steps; null: inference, nothing is kept
+  T* state = nullptr;        // LSTM: (P, N, W): the initial c; in inference the current
+  const T* begin_c = nullptr;  // LSTM: (P, N, W) before step `begin`; null: initial
+  T* checkpoints = nullptr;    // LSTM: c after every k-th step, (count, P, N, W)
+  Index checkpoint_every = 0;
+  // Scratch:
+  PackedWeights<T> packed{};
+  T* spare_h = nullptr;  // (N, H), where h is not wanted
+  T* gates = nullptr;  // inference: (P, N, 4 W) of one step, if they are stored at all
+  T* sums = nullptr;  // inference: bias + x W_ih^T of the latest steps, (steps, P, 4 W)
+  Index projected_steps = 0;  // 0: not projected
+
+  ForwardLoop(const LayerPlan<T>& of, SequenceView<const T> from, SequenceView<T> to,
+              const PreviousState<T>& before)
+      : plan(of), x(from), output(to), previous(before) {}
+
+  // Takes the scratch for runs of at most `end - begin` steps.
+  void take(Arena& arena, bool keep) {
+    const Index row_panels = checked_product(plan.panels, plan.batch_size);
+    const Index steps = end - begin;
+    const bool projects = plan.batch_size == 1 && steps > 1;
+    projected_steps = !projects ? 0 : keep ? steps : std::min(steps, kProjectedSteps);
+    packed = take_weights(plan, arena);
+    spare_h = arena.take<T>(output.data == nullptr
+                                ? checked_product(plan.batch_size, plan.hidden_size)
+                                : 0);
+    gates =
+        keep || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
+    sums = arena.take<T>(keep ? 0 : projected_steps * plan.panels * plan.gate_line());
+  }
+
+  void run(const Split& split, const Team& team) const {
+    for (Index first = begin; first < end;) {
+      const Index last = span_end(first);
+      const Part part = part_of(plan, split, team, plan.widest(first, last));
+      for (Index step = first; step < last; ++step) {
+        if (projected_steps > 0 && (step - begin) % projected_steps == 0) {
+          project(step, part);
+        }
+        run_step(step, part.first(plan.rows.count(plan.time_of(step))), split, team);
+      }
+      first = last;
+      if (split.by_rows && first < end) team.barrier();
+    }
+  }
+
+  Index span_end(Index first) const {
+    if (plan.rows.offsets == nullptr) return end;
+    Index last = first + 1;
+    while (last < end && plan.rows_between(first, last + 1) <= kSpanRows) ++last;
+    return last;
+  }
+
+  void run_step(Index step, const Part& part, const Split& split,
+                const Team& team) const {
+    const Index t = plan.time_of(step);
+    const bool staged = previous.staged(t);
+    if (staged) {
+      previous.stage_h(t, part);
+      if (plan.lstm()) previous.stage_c(t, part, c_before(step), first_c());
+      if (!split.by_rows) team.barrier();
+    }
+    const GateArgs<T> gate = gate_args(step, staged, part);
+    const PanelRows<const T> c_prev =
+        staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step);
+    if (plan.fused()) {
+      fused_step(t, part.rows.begin, gate, c_prev);
+    } else {
+      pointwise_step(t, part.rows.begin, gate, c_prev);
+    }
+    if ((plan.rows.flags_at(t) & kRowHeld) != 0) hold(t, part);
+    const Index done = step + 1;
+    if (checkpoints != nullptr && done % checkpoint_every == 0 && done < plan.seq_len) {
+      checkpoint(done / checkpoint_every - 1, part);
+    }
+    if (!split.by_rows) team.barrier();
+  }
+
+  bool keep() const { return records != nullptr; }
+  PanelRows<T> records_at(Index t, Index offset) const {
+    return record_rows(plan, records, t, plan.first_time(begin, end), offset);
+  }
+  PanelRows<T> first_c() const { return state_rows(plan, state); }
+  PanelRows<T> c_at(Index t) const {
+    return keep() ? records_at(t, plan.gate_line()) : first_c();
+  }
+  PanelRows<const T> c_before(Index step) const {
+    const Index t = plan.time_of(step);
+    if (previous.carried(t) == 0) return first_c();
+    if (step == begin && begin_c != nullptr) return state_rows(plan, begin_c);
+    return c_at(previous.time_before(t));
+  }
+  T* h_at(Index t, Index row) const {
+    return output.data != nullptr ? plan.rows.at(output, t, row)
+                                  : spare_h + row * plan.hidden_size;
+  }
+  Index h_stride() const {
+    return output.data != nullptr ? output.stride_n : plan.hidden_size;
+  }
+  PanelRows<T> gates_at(Index t) const {
+    const Index line = plan.gate_line();
+    return keep() ? records_at(t, 0)
+                  : PanelRows<T>{gates, line, plan.batch_size * line};
+  }
+  // Sums of a batch of one. Where gates are kept, their place takes the sums meanwhile.
+  PanelRows<T> sums_at(Index step) const {
+    const Index line = plan.gate_line();
+    if (keep()) return gates_at(plan.time_of(step));
+    return {sums + (step - begin) % projected_steps * plan.panels * line, 0, line};
+  }
+
+  // The steps take the place of the batch rows.
+  void project(Index first, const Part& part) const {
+    const Index sign = plan.reverse ? -1 : 1;
+    GateArgs<T> gate{};
+    gate.rows = std::min(projected_steps, end - first);
+    gate.panel_begin = part.panels.begin;
+    gate.panel_end = part.panels.end;
+    gate.x = plan.rows.at(x, plan.time_of(first), 0);
+    gate.x_stride = sign * x.stride_t;
+    gate.x_size = plan.input_size;
+    gate.packed_x = packed.x;
+    gate.h = previous.zeros;
+    gate.init = packed.bias;
+    gate.init_panel_stride = plan.gate_line();
+    gate.gates = sums_at(first).data;
+    gate.gate_row_stride =
+        keep() ? sign * plan.panels * plan.record : plan.panels * plan.gate_line();
+    gate.gate_panel_stride = sums_at(first).panel_stride;
+    (plan.cell == CellKind::gru ? plan.kernels->gates_gru
+                                : plan.kernels->gates_lstm)(gate);
+  }
+
+  GateArgs<T> gate_args(Index step, bool staged, const Part& part) const {
+    const Index row = part.rows.begin;
+    const Index t = plan.time_of(step);
+    GateArgs<T> gate{};
+    gate.rows = part.row_count();
+    gate.panel_begin = part.panels.begin;
+    gate.panel_end = part.panels.end;
+    gate.descending = step % 2 != 0;
+    if (projected_steps > 0) {
+      const PanelRows<T> from = sums_at(step);
+      gate.init = from.data;
+      gate.init_panel_stride = from.panel_stride;
+    } else {
+      gate.x = plan.rows.at(x, t, row);
+      gate.x_stride = x.stride_n;
+      gate.x_size = plan.input_size;
+      gate.init = packed.bias;
+      gate.init_panel_stride = plan.gate_line();
+    }
+    gate.h_size = gate.h_steps = plan.hidden_size;
+    if (staged) {
+      gate.h = previous.staged_h + row * plan.padded_units;
+      gate.h_stride = plan.padded_units;
+    } else {
+      gate.h = previous.h_rows(t, row, gate.h_stride);
+      if (gate.h == previous.zeros) gate.h_steps = 0;
+    }
+    gate.packed_x = packed.x;
+    gate.packed_h = packed.h;
+    const PanelRows<T> to = gates_at(t);
+    if (to.data != nullptr) gate.gates = to.at(row, 0);
+    gate.gate_row_stride = to.row_stride;
+    gate.gate_panel_stride = to.panel_stride;
+    return gate;
+  }
+
+  void fused_step(Index t, Index row, const GateArgs<T>& gate,
+                  const PanelRows<const T>& c_prev) const {
+    const PanelRows<T> c = c_at(t);
+    plan.kernels->lstm_step(
+        {gate, c_prev.at(row, 0), c_prev.row_stride, c_prev.panel_stride, c.at(row, 0),
+         c.row_stride, c.panel_stride, h_at(t, row), h_stride(), plan.hidden_size});
+  }
+
+  void pointwise_step(Index t, Index row, const GateArgs<T>& gate,
+                      const PanelRows<const T>& c_prev) const {
+    const Kernels<T>& k = *plan.kernels;
+    PointwiseForwardArgs<T> point{};
+    point.rows = gate.rows;
+    point.panel_begin = gate.panel_begin;
+    point.panel_end = gate.panel_end;
+    point.hidden_size = plan.hidden_size;
+    point.gates = gate.gates;
+    point.gate_row_stride = gate.gate_row_stride;
+    point.gate_panel_stride = gate.gate_panel_stride;
+    point.h_out = h_at(t, row);
+    point.h_out_stride = h_stride();
+    point.cell_activation = static_cast<int>(plan.cell_activation);
+    point.output_activation = static_cast<int>(plan.output_activation);
+    switch (plan.cell) {
+      case CellKind::lstm: {
+        const PanelRows<T> c = c_at(t);
+        point.c_prev = c_prev.at(row, 0);
+        point.c_prev_row_stride = c_prev.row_stride;
+        point.c_prev_panel_stride = c_prev.panel_stride;
+        point.c = c.at(row, 0);
+        point.c_row_stride = c.row_stride;
+        point.c_panel_stride = c.panel_stride;
+        k.gates_lstm(gate);
+        k.lstm_forward(point);
+        break;
+      }
+      case CellKind::gru:
+        point.h_prev = gate.h;
+        point.h_prev_stride = gate.h_stride;
+        k.gates_gru(gate);
+        k.gru_forward(point);
+        break;
+      case CellKind::rnn:
+        k.gates_lstm(gate);
+        k.rnn_forward(point);
+        break;
+    }
+  }
+
+  // Puts the staged state back where the step was masked.
+  void hold(Index t, const Part& part) const {
+    const Index unit = part.panels.begin * plan.panel_units;
+    const Index last = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      if (!previous.held(t, n)) continue;
+      const T* h = previous.staged_h + n * plan.padded_units;
+      std::copy(h + unit, h + last, h_at(t, n) + unit);
+      if (!plan.lstm()) continue;
+      for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+        std::copy_n(state_rows(plan, previous.staged_c).at(n, p), plan.width,
+                    c_at(t).at(n, p));
+      }
+    }
+  }
+
+  void checkpoint(Index number, const Part& part) const {
+    const Index size = plan.batch_size * plan.panels * plan.width;
+    const PanelRows<T> to = state_rows(plan, checkpoints + number * size);
+    for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+      const T* c = first_c().at(part.rows.begin, p);
+      std::copy_n(c, part.row_count() * plan.width, to.at(part.rows.begin, p));
+    }
+  }
+};
+
+}  // namespace fastlstm
