@@ -9,6 +9,7 @@
 #include <string>
 
 #include "array.hpp"
+#include "fastlstm/losses.hpp"
 
 namespace fastlstm::bindings {
 
@@ -42,6 +43,13 @@ const T* optional_data(const std::optional<DenseArray<T>>& array) {
 template <class T>
 T* optional_mutable_data(std::optional<DenseArray<T>>& array) {
   return array ? array->mutable_data() : nullptr;
+}
+
+inline ErrorPenalty penalty_named(const std::string& name) {
+  if (name == "squared") return ErrorPenalty::squared;
+  if (name == "absolute") return ErrorPenalty::absolute;
+  if (name == "huber") return ErrorPenalty::huber;
+  throw py::value_error("penalty must be squared, absolute or huber, got " + name);
 }
 
 }  // namespace fastlstm::bindings

@@ -62,13 +62,6 @@ double cross_entropy_rows(const DenseArray<T>& logits, const Labels& labels,
   return cross_entropy(shape, logits.data(), labels.data(), which, d_data);
 }
 
-ErrorPenalty penalty_named(const std::string& name) {
-  if (name == "squared") return ErrorPenalty::squared;
-  if (name == "absolute") return ErrorPenalty::absolute;
-  if (name == "huber") return ErrorPenalty::huber;
-  throw py::value_error("penalty must be squared, absolute or huber, got " + name);
-}
-
 template <class T>
 double regression_rows(const std::string& penalty, double delta,
                        const DenseArray<T>& prediction, const DenseArray<T>& target,

@@ -9,6 +9,7 @@ void register_optim(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_stream(pybind11::module_& m);
+void register_training(pybind11::module_& m);
 }  // namespace fastlstm::bindings
 
 PYBIND11_MODULE(_core, m) {
@@ -19,4 +20,5 @@ PYBIND11_MODULE(_core, m) {
   fastlstm::bindings::register_optim(m);
   fastlstm::bindings::register_recurrent(m);
   fastlstm::bindings::register_stream(m);
+  fastlstm::bindings::register_training(m);
 }

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "array.hpp"
+#include "layer_access.hpp"
 #include "stream.hpp"
 
 namespace fastlstm::bindings {
@@ -36,25 +37,6 @@ Activation activation(const std::string& name, const char* argument) {
   throw py::value_error(std::string(argument) +
                         " must be tanh, relu, sigmoid or linear, got \"" + name + "\"");
 }
-
-// Lets one training call at a time into a layer; a second one raises.
-class TrainingGuard {
- public:
-  explicit TrainingGuard(std::atomic<bool>* flag) : flag_(flag) {
-    if (flag_ != nullptr && flag_->exchange(true)) {
-      flag_ = nullptr;
-      throw std::runtime_error("this layer is being trained by another thread");
-    }
-  }
-  ~TrainingGuard() {
-    if (flag_ != nullptr) flag_->store(false);
-  }
-  TrainingGuard(const TrainingGuard&) = delete;
-  TrainingGuard& operator=(const TrainingGuard&) = delete;
-
- private:
-  std::atomic<bool>* flag_;
-};
 
 template <class T>
 class Recurrent {
@@ -192,6 +174,11 @@ class Recurrent {
   }
 
   void trim() { pool_.trim(); }
+
+  LayerAccess<T> access(const py::sequence& params, const py::sequence& grads) {
+    return {config_, parameters<const T>(params, ""), parameters<T>(grads, "grads of "),
+            &pool_, &training_};
+  }
 
  private:
   struct Axes {
@@ -470,6 +457,16 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
 }
 
 }  // namespace
+
+template <class T>
+LayerAccess<T> access_layer(py::handle layer, const py::sequence& params,
+                            const py::sequence& grads) {
+  return layer.cast<Recurrent<T>&>().access(params, grads);
+}
+template LayerAccess<float> access_layer<float>(py::handle, const py::sequence&,
+                                                const py::sequence&);
+template LayerAccess<double> access_layer<double>(py::handle, const py::sequence&,
+                                                  const py::sequence&);
 
 void register_recurrent(py::module_& m) {
   register_type<float>(m, "RecurrentFloat32", "TapeFloat32");

@@ -21,7 +21,7 @@ from fastlstm.runtime import (
 )
 from fastlstm.schedules import Constant, Cosine, OneCycle
 from fastlstm.serialization import ModelFileError
-from fastlstm.training import History, SequenceModel, StopTraining, load
+from fastlstm.training import History, SequenceModel, StopTraining, fit_many, load
 
 __all__ = [
     "GRU",
@@ -51,6 +51,7 @@ __all__ = [
     "cpu_info",
     "datasets",
     "export",
+    "fit_many",
     "get_num_threads",
     "load",
     "machine_limits",

@@ -102,7 +102,7 @@ class Loss:
         steps = prediction.shape[:-1]
         if mask is not None:
             mask = np.ascontiguousarray(check_array("mask", mask, bool, steps)).ravel()
-        weight = _row_weights(sample_weight, steps, prediction.dtype)
+        weight = row_weights(sample_weight, steps, prediction.dtype)
         return self._rows(prediction, target, weight, mask, out)
 
     def _rows(
@@ -312,10 +312,10 @@ def _as_rows(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(math.prod(array.shape[:-1]), columns)
 
 
-def _row_weights(
+def row_weights(
     sample_weight: Array | None, steps: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array | None:
-    """Bring weights, one a sample or one a step, to one a row."""
+    """Bring weights, one a sample or one a step, to one a row; check their values."""
     if sample_weight is None:
         return None
     per_step = np.ndim(sample_weight) == len(steps)

@@ -11,4 +11,5 @@
 #include "fastlstm/recurrent.hpp"
 #include "fastlstm/stream.hpp"
 #include "fastlstm/threads.hpp"
+#include "fastlstm/training.hpp"
 #include "fastlstm/types.hpp"

@@ -173,6 +173,12 @@ class Recurrent(Module):
         """Give the memory kept for the next call back to the system."""
         self._core.trim()
 
+    def draw_seeds(self, count: int) -> npt.NDArray[np.uint64] | None:
+        """Draw the seeds of dropout for some forward passes; None without dropout."""
+        if self.dropout == 0:
+            return None
+        return np.array([self._rng.integers(2**63) for _ in range(count)], np.uint64)
+
     def _run(
         self,
         x: Array,
@@ -186,8 +192,8 @@ class Recurrent(Module):
         every = 0
         if checkpoint_every is not None:
             every = check_size("checkpoint_every", checkpoint_every)
-        draws = keep and self.dropout > 0
-        seed = int(self._rng.integers(2**63)) if draws else 0
+        seeds = self.draw_seeds(1) if keep else None
+        seed = 0 if seeds is None else int(seeds[0])
         result: tuple[Array, Array, Array, Any] = self._core.forward(
             list(self.params.values()),
             x,

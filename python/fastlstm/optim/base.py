@@ -75,6 +75,14 @@ class Optimizer:
         self.steps += 1
         self._update(params, grads, state, rate, scale)
 
+    def state_of(self, modules: Sequence[Module]) -> list[list[Array]]:
+        """Return what is kept for every parameter of the layers, slot by slot.
+
+        Binds the optimizer to the layers as `step` does, with its errors.
+        """
+        params = [param for layer in modules for param in layer.params.values()]
+        return list(self._bind(tuple(modules), params).values())
+
     def reset(self) -> None:
         """Forget the state and the layers, as if no step had been made."""
         self.steps = 0
@@ -109,7 +117,7 @@ class Optimizer:
         scale: float,
     ) -> None:
         _core.update(
-            self._rule(),
+            self.rule(),
             params,
             grads,
             list(state.values()),
@@ -118,6 +126,6 @@ class Optimizer:
             grad_scale=scale,
         )
 
-    def _rule(self) -> Any:
+    def rule(self) -> Any:
         """Return the core's rule, whose first and second are the slots in order."""
-        raise NotImplementedError(f"{type(self).__name__} must define _rule()")
+        raise NotImplementedError(f"{type(self).__name__} must define rule()")

@@ -52,7 +52,8 @@ class SGD(Optimizer):
             lr, weight_decay, slots=("velocity",) if self.momentum > 0 else ()
         )
 
-    def _rule(self) -> _core.Sgd:
+    def rule(self) -> _core.Sgd:
+        """Return the settings as the core takes them."""
         return _core.Sgd(
             momentum=self.momentum,
             weight_decay=self.weight_decay,
@@ -105,7 +106,8 @@ class Adam(Optimizer):
         )
         self.eps = check_real("eps", eps, above=0)
 
-    def _rule(self) -> _core.Adam:
+    def rule(self) -> _core.Adam:
+        """Return the settings as the core takes them."""
         return _core.Adam(
             beta1=self.betas[0],
             beta2=self.betas[1],
@@ -188,7 +190,8 @@ class RMSprop(Optimizer):
         slots = ("square", "velocity") if self.momentum > 0 else ("square",)
         super().__init__(lr, weight_decay, slots=slots)
 
-    def _rule(self) -> _core.Rmsprop:
+    def rule(self) -> _core.Rmsprop:
+        """Return the settings as the core takes them."""
         return _core.Rmsprop(
             alpha=self.alpha,
             eps=self.eps,

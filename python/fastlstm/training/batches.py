@@ -38,6 +38,16 @@ class ArrayBatches:
         self._batch_size = batch_size
         self._buffers = Buffers()
 
+    @property
+    def arrays(self) -> tuple[Array, Array | None, Array | None]:
+        """x, y and sample_weight, whole."""
+        return self._arrays
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        return self._batch_size
+
     def __len__(self) -> int:
         return -(-len(self._arrays[0]) // self._batch_size)
 

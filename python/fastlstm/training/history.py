@@ -25,6 +25,10 @@ class History:
         epoch's steps while it trained; ``val_loss`` and so on: after the epoch, on the
         validation data; ``lr``: of the last update; ``grad_norm``: mean norm of the
         gradient before clipping; ``seconds``: time of training, without validation.
+    profile : dict of str to float
+        Seconds of the whole run spent gathering samples, in ``forward``, ``head``,
+        ``loss``, ``backward`` and ``optimizer``; empty where a part of the model is not
+        the package's own and steps are run one by one.
 
     Examples
     --------
@@ -36,11 +40,17 @@ class History:
 
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
+        self.profile: dict[str, float] = {}
 
     def append(self, logs: Logs) -> None:
         """Add the values of one epoch."""
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+
+    def add_profile(self, seconds: Logs) -> None:
+        """Add the seconds that an epoch spent in each phase."""
+        for name, value in seconds.items():
+            self.profile[name] = self.profile.get(name, 0.0) + value
 
     def __repr__(self) -> str:
         epochs = max(map(len, self.history.values()), default=0)

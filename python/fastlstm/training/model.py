@@ -23,10 +23,16 @@ from fastlstm.optim import Adam, Optimizer
 from fastlstm.schedules import Schedule
 from fastlstm.training import saving
 from fastlstm.training.batches import ArrayBatches
+from fastlstm.training.core_run import (
+    CoreTrainer,
+    Fit,
+    evaluate_together,
+    train_together,
+)
 from fastlstm.training.history import Callback, History
 from fastlstm.training.inputs import Data, Inputs
 from fastlstm.training.network import Network, Recurrent
-from fastlstm.training.trainer import Trainer, evaluate
+from fastlstm.training.trainer import Trainer
 
 Array = npt.NDArray[Any]
 _TASKS = ("classification", "regression")
@@ -175,40 +181,28 @@ class SequenceModel:
         ValueError, TypeError
             If shapes, dtypes, labels or settings do not fit.
         """
-        epochs = check_size("epochs", epochs)
-        if clip_norm is not None:
-            clip_norm = check_real("clip_norm", clip_norm, above=0)
-        if optimizer is None:
-            optimizer = Adam(1e-3)
-        if not isinstance(optimizer, Optimizer):
-            got = type(optimizer).__name__
-            raise TypeError(f"optimizer must be an Optimizer, got {got}")
-        if epochs > 1 and iter(x) is x:
-            raise ValueError(
-                "x is an iterator, which runs once: give a list of batches or an "
-                "object that starts anew each epoch, or epochs=1"
-            )
-        data = self._inputs.batches(x, y, sample_weight, batch_size)
-        validation = self._inputs.validation(validation_data, batch_size)
-        generator = np.random.default_rng(rng)
-        self.recurrent.reseed(int(generator.integers(2**63)))
-        trainer = Trainer(
-            self._network,
-            self.loss,
-            self.task,
-            optimizer,
-            schedule,
-            clip_norm,
-            epochs,
-            generator if shuffle else None,
-            progress,
-            callbacks,
+        fit = self._prepared(
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            schedule=schedule,
+            validation_data=validation_data,
+            clip_norm=clip_norm,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            rng=rng,
+            progress=progress,
+            callbacks=callbacks,
         )
-        history = trainer.run(data, validation)
-        last = {name: values[-1] for name, values in history.history.items()}
-        seconds = sum(history.history["seconds"])
-        epochs_run = float(len(history.history["seconds"]))
-        self.training_summary = {"epochs": epochs_run} | last | {"seconds": seconds}
+        if fit.in_core:
+            core = CoreTrainer(fit)
+            train_together([core], progress=progress)
+            history = core.history
+        else:
+            history = fit.trainer.run(fit.data, fit.validation)
+        self._note(history)
         return history
 
     def evaluate(
@@ -225,7 +219,7 @@ class SequenceModel:
         unit of y.
         """
         data = self._inputs.batches(x, y, sample_weight, batch_size)
-        return evaluate(self._network, self.loss, self.task, data)
+        return evaluate_together([(self._network, self.loss, self.task, data)])[0]
 
     def predict(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return labels (int64) or values for every sequence, or every step.
@@ -312,6 +306,62 @@ class SequenceModel:
             f"SequenceModel({self.recurrent!r}, {self.head!r}, task={self.task!r}, "
             f"return_sequences={self.return_sequences}, loss={self.loss!r}{front})"
         )
+
+    def _prepared(
+        self,
+        x: Data,
+        y: Array | None,
+        *,
+        epochs: int,
+        batch_size: int,
+        optimizer: Optimizer | None,
+        schedule: Schedule | None,
+        validation_data: tuple[Array, ...] | Iterable[Any] | None,
+        clip_norm: float | None,
+        shuffle: bool,
+        sample_weight: Array | None,
+        rng: Seed,
+        progress: bool,
+        callbacks: Iterable[Callback],
+    ) -> Fit:
+        """Check the arguments of `fit` and return what is to run."""
+        epochs = check_size("epochs", epochs)
+        if clip_norm is not None:
+            clip_norm = check_real("clip_norm", clip_norm, above=0)
+        if optimizer is None:
+            optimizer = Adam(1e-3)
+        if not isinstance(optimizer, Optimizer):
+            got = type(optimizer).__name__
+            raise TypeError(f"optimizer must be an Optimizer, got {got}")
+        if epochs > 1 and iter(x) is x:
+            raise ValueError(
+                "x is an iterator, which runs once: give a list of batches or an "
+                "object that starts anew each epoch, or epochs=1"
+            )
+        data = self._inputs.batches(x, y, sample_weight, batch_size)
+        validation = self._inputs.validation(validation_data, batch_size)
+        generator = np.random.default_rng(rng)
+        self.recurrent.reseed(int(generator.integers(2**63)))
+        trainer = Trainer(
+            self._network,
+            self.loss,
+            self.task,
+            optimizer,
+            schedule,
+            clip_norm,
+            epochs,
+            generator if shuffle else None,
+            progress,
+            callbacks,
+        )
+        return Fit(trainer, data, validation)
+
+    def _note(self, history: History) -> None:
+        """Keep the last values of a run for the model's file."""
+        last = {name: values[-1] for name, values in history.history.items()}
+        seconds = sum(history.history["seconds"])
+        epochs_run = float(len(history.history["seconds"]))
+        self.training_summary = {"epochs": epochs_run} | last | {"seconds": seconds}
 
     def _outputs(self, x: Array, batch_size: int) -> Array:
         self._inputs.check_x("x", x)

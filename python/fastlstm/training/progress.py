@@ -11,7 +11,7 @@ from fastlstm._extras import require
 class _Silent:
     """Stands in for a bar."""
 
-    def step(self, loss: float) -> None:
+    def step(self, count: int = 1) -> None:
         pass
 
 
@@ -25,9 +25,8 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def step(self, loss: float) -> None:
-        self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-        self._bar.update()
+    def step(self, count: int = 1) -> None:
+        self._bar.update(count)
 
 
 def progress_bar(

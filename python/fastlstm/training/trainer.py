@@ -52,11 +52,16 @@ class Tally:
 
     def logs(self) -> Logs:
         """Return the means; NaN where nothing was counted."""
-        loss = self._loss / self._steps if self._steps else math.nan
-        score = self._score / self._values if self._values else math.nan
-        if self._task == "classification":
-            return {"loss": loss, "accuracy": score}
-        return {"loss": loss, "rmse": math.sqrt(score)}
+        return mean_logs(self._task, self._loss, self._steps, self._score, self._values)
+
+
+def mean_logs(task: str, loss: float, steps: int, score: float, values: int) -> Logs:
+    """Return mean loss, and accuracy or root mean square error, from their sums."""
+    mean_loss = loss / steps if steps else math.nan
+    mean_score = score / values if values else math.nan
+    if task == "classification":
+        return {"loss": mean_loss, "accuracy": mean_score}
+    return {"loss": mean_loss, "rmse": math.sqrt(mean_score)}
 
 
 def evaluate(network: Network, loss: Loss, task: str, data: Batches) -> Logs:
@@ -114,7 +119,7 @@ class Trainer:
                 values = evaluate(self.network, self.loss, self.task, validation)
                 logs |= {f"val_{name}": value for name, value in values.items()}
             history.append(logs)
-            if _wants_stop(callbacks, epoch, logs):
+            if wants_stop(callbacks, epoch, logs):
                 break
         return history
 
@@ -135,7 +140,7 @@ class Trainer:
                 self._update(norm, total)
                 tally.add(loss, prediction, y)
                 norms += norm
-                bar.step(loss)
+                bar.step()
         if count == 0:
             raise ValueError(f"x gave no batches in epoch {epoch + 1}")
         logs = tally.logs()
@@ -174,7 +179,7 @@ class Trainer:
         self._step += 1
 
 
-def _wants_stop(callbacks: list[Callback], epoch: int, logs: Logs) -> bool:
+def wants_stop(callbacks: list[Callback], epoch: int, logs: Logs) -> bool:
     """Call every callback; true if one returned True or raised StopTraining."""
     stop = False
     for callback in callbacks:
