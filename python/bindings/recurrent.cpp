@@ -414,7 +414,7 @@ struct TapeReader {
 
 template <class T>
 void register_type(py::module_& m, const char* name, const char* tape_name) {
-  py::class_<PyTape<T>>(m, tape_name)
+  py::class_<PyTape<T>>(m, tape_name, py::dynamic_attr())
       .def_property_readonly("seq_len",
                              [](const PyTape<T>& t) { return t.tape.seq_len; })
       .def_property_readonly("batch_size",

@@ -49,6 +49,7 @@ class GRU(OneStateRecurrent):
         bidirectional: bool = False,
         dtype: npt.DTypeLike = np.float32,
         init: str | float = "uniform",
+        learn_initial_state: bool = False,
         rng: Seed = None,
     ) -> None:
         super().__init__(
@@ -63,6 +64,7 @@ class GRU(OneStateRecurrent):
             output_activation="tanh",
             dtype=dtype,
             init=init,
+            learn_initial_state=bool(learn_initial_state),
             rng=rng,
         )
 

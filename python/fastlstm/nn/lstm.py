@@ -48,6 +48,9 @@ class LSTM(Recurrent):
         orthogonal W_hh with Glorot W_ih and zero b.
     forget_bias : float, optional
         Initial value of the forget gate's part of b.
+    learn_initial_state : bool
+        The state that a call starts from where none is given is a parameter, zero at
+        first: ``h0_l0`` (H,), ``c0_l0`` (H,) and so on, one row for all sequences.
     rng : int or Generator, optional
         Source of the initial weights and of dropout.
 
@@ -88,6 +91,7 @@ class LSTM(Recurrent):
         dtype: npt.DTypeLike = np.float32,
         init: str | float = "uniform",
         forget_bias: float | None = None,
+        learn_initial_state: bool = False,
         rng: Seed = None,
     ) -> None:
         super().__init__(
@@ -102,6 +106,7 @@ class LSTM(Recurrent):
             output_activation=output_activation,
             dtype=dtype,
             init=init,
+            learn_initial_state=bool(learn_initial_state),
             rng=rng,
         )
         if forget_bias is not None:
@@ -112,6 +117,9 @@ class LSTM(Recurrent):
                 self.params["bias" + suffix][hidden_size : 2 * hidden_size] = (
                     forget_bias
                 )
+
+    def _state_sizes(self) -> dict[str, int]:
+        return {**super()._state_sizes(), "c0": self.hidden_size}
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain JSON values."""
@@ -138,7 +146,8 @@ class LSTM(Recurrent):
         x : array (T, N, I), or (N, T, I) with `batch_first`, or (T, I)
             Of the layer's dtype.
         state : pair of arrays (L*D, N, H), optional
-            h0 and c0, (L*D, H) for unbatched `x`; zeros if left out.
+            h0 and c0, (L*D, H) for unbatched `x`; zeros, or what was learned, if left
+            out.
         lengths : integers (N,), optional
             Steps of each sequence, 0 to T in any order; all are T if left out. Outputs
             behind a length are zero, h_n and c_n belong to its last step, and the

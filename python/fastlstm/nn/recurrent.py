@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastlstm import _core
 from fastlstm._checks import check_dtype, check_real, check_size
 from fastlstm.nn.init import gate_weights
+from fastlstm.nn.initial_state import InitialState, State
 from fastlstm.nn.module import Array, Module, Seed
 from fastlstm.nn.stream import Stream, check_precision
 
@@ -60,6 +61,7 @@ class Recurrent(Module):
         output_activation: str,
         dtype: npt.DTypeLike,
         init: str | float,
+        learn_initial_state: bool,
         rng: Seed,
     ) -> None:
         self.input_size = check_size("input_size", input_size)
@@ -74,7 +76,12 @@ class Recurrent(Module):
         self.precision: str | None = None
         self._reset_transient()
         self._rng = np.random.default_rng(rng)
-        super().__init__(self._initial_params(init))
+        params = self._initial_params(init)
+        self._initial: InitialState | None = None
+        if learn_initial_state:
+            self._initial = InitialState(self._suffixes(), self._state_sizes())
+            params |= self._initial.zeros(self._dtype)
+        super().__init__(params)
 
     def _reset_transient(self) -> None:
         single = self._dtype == np.float32
@@ -117,9 +124,25 @@ class Recurrent(Module):
     def _bias_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"bias": (self._gates * self.hidden_size,)}
 
+    def _state_sizes(self) -> dict[str, int]:
+        """Features of each part of the state."""
+        return {"h0": self.hidden_size}
+
+    @property
+    def learn_initial_state(self) -> bool:
+        """Whether the initial state is a parameter."""
+        return self._initial is not None
+
+    def initial_state(self, *batch: int) -> State:
+        """Return the learned h0 and c0 (L*D, N, H) for N sequences; else None twice."""
+        if self._initial is None:
+            return None, None
+        return self._initial.rows(self.params, batch)
+
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain JSON values."""
-        return {
+        learned = {"learn_initial_state": True} if self.learn_initial_state else {}
+        return learned | {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
@@ -194,6 +217,10 @@ class Recurrent(Module):
             every = check_size("checkpoint_every", checkpoint_every)
         seeds = self.draw_seeds(1) if keep else None
         seed = 0 if seeds is None else int(seeds[0])
+        learned = self.learn_initial_state and h0 is None and c0 is None
+        if learned and isinstance(x, np.ndarray) and x.ndim in (2, 3):
+            batch = (x.shape[0 if self.batch_first else 1],) if x.ndim == 3 else ()
+            h0, c0 = self.initial_state(*batch)
         result: tuple[Array, Array, Array, Any] = self._core.forward(
             list(self.params.values()),
             x,
@@ -206,6 +233,8 @@ class Recurrent(Module):
             every,
             seed,
         )
+        if learned and keep:
+            result[3].learned_state = h0, c0
         return result
 
     def _run_backward(
@@ -216,6 +245,9 @@ class Recurrent(Module):
         d_c_n: Array | None,
         need_d_x: bool,
     ) -> tuple[Array, Array, Array]:
+        learned = getattr(tape, "learned_state", None)
+        if learned is not None and self._initial is not None:
+            self._check_initial(learned)
         result: tuple[Array, Array, Array] = self._core.backward(
             list(self.params.values()),
             list(self.grads.values()),
@@ -225,7 +257,19 @@ class Recurrent(Module):
             d_c_n,
             need_d_x,
         )
+        if learned is not None and self._initial is not None:
+            self._initial.add_gradients(self.grads, result[1:])
         return result
+
+    def _check_initial(self, used: State) -> None:
+        now = self.initial_state(*used[0].shape[1:-1]) if used[0] is not None else used
+        for before, after in zip(used, now, strict=True):
+            if before is None or after is None:
+                continue
+            if not np.array_equal(before, after, equal_nan=True):
+                raise RuntimeError(
+                    "params changed between forward and backward of this tape"
+                )
 
     # torch keeps two biases, of which only the sum matters; the core keeps the sum.
     def _to_state(self) -> dict[str, Array]:
@@ -237,6 +281,8 @@ class Recurrent(Module):
                 bias = self.params["bias" + suffix]
                 state["bias_ih" + suffix] = bias
                 state["bias_hh" + suffix] = self._hidden_bias(suffix, bias)
+        if self._initial is not None:
+            state |= {name: self.params[name] for name in self._initial.names}
         return state
 
     def _hidden_bias(self, suffix: str, bias: Array) -> Array:
@@ -254,6 +300,8 @@ class Recurrent(Module):
                 zeros = np.zeros_like(given[0])
                 ih, hh = (zeros if b is None else b for b in biases)
                 params |= self._sum_biases(suffix, ih, hh)
+        if self._initial is not None:
+            params |= {n: state[n] for n in self._initial.names if n in state}
         return params
 
     def _sum_biases(self, suffix: str, ih: Array, hh: Array) -> dict[str, Array]:

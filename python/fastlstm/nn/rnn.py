@@ -43,6 +43,7 @@ class RNN(OneStateRecurrent):
         bidirectional: bool = False,
         dtype: npt.DTypeLike = np.float32,
         init: str | float = "uniform",
+        learn_initial_state: bool = False,
         rng: Seed = None,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
@@ -59,6 +60,7 @@ class RNN(OneStateRecurrent):
             output_activation="tanh",
             dtype=dtype,
             init=init,
+            learn_initial_state=bool(learn_initial_state),
             rng=rng,
         )
 

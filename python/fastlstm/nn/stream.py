@@ -90,6 +90,8 @@ class Stream(_core.Stream):
             self.batch_size,
             precision == "bfloat16",
         )
+        if recurrent.learn_initial_state:
+            self._set_state(*recurrent.initial_state(self.batch_size))
 
     @property
     def state(self) -> Any:
@@ -118,7 +120,11 @@ class Stream(_core.Stream):
         return result
 
     def reset(self, rows: Array | None = None) -> None:
-        """Set the state to zero: everywhere, or where `rows` (N,) is true."""
+        """Set the state to zero: everywhere, or where `rows` (N,) is true.
+
+        Zero it is too where the initial state is learned; a new stream starts from
+        that one.
+        """
         self._reset_rows(rows)
 
     def refresh(self) -> None:

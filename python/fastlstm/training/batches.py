@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,40 @@ import numpy.typing as npt
 from fastlstm.training.buffers import Buffers
 
 Array = npt.NDArray[Any]
-Batch = tuple[Array, Array | None, Array | None]
-"""x, y and sample_weight of some samples; y is None where only x is needed."""
 
-Check = Callable[[Array, Array | None, Array | None], None]
-"""Raises an error that names what does not fit the model."""
+
+class Batch(NamedTuple):
+    """Some samples: arrays whose first axis is N; y is None where only x is needed."""
+
+    x: Array
+    y: Array | None
+    sample_weight: Array | None = None
+    lengths: Array | None = None  # (N,)
+    fresh: bool = True  # the sequences begin here, not in the batch before
+
+    def between(self, begin: int, end: int, fresh: bool) -> Batch:
+        """Return the steps from `begin` to `end`; all is as it is if they are all."""
+        if begin == 0 and end >= self.x.shape[1]:
+            return self._replace(fresh=fresh)
+        y, weight, lengths = self.y, self.sample_weight, self.lengths
+        if lengths is not None:
+            lengths = np.clip(lengths - begin, 0, end - begin)
+            lengths = np.minimum(lengths, max(self.x.shape[1] - begin, 0))
+        if weight is not None and weight.ndim > 1:
+            weight = weight[:, begin:end]
+        steps = None if y is None else y[:, begin:end]
+        return Batch(self.x[:, begin:end], steps, weight, lengths, fresh)
+
+    def mask(self, return_sequences: bool) -> Array | None:
+        """Return which answers count, (N, T); None: all of them."""
+        if self.lengths is None or not return_sequences:
+            return None
+        mask: Array = np.arange(self.x.shape[1]) < self.lengths[:, np.newaxis]
+        return mask
+
+
+Check = Callable[[Batch], Batch]
+"""Raises an error that names what does not fit the model; returns what does."""
 
 
 class ArrayBatches:
@@ -29,12 +58,20 @@ class ArrayBatches:
         First axis N, the samples.
     batch_size : int
         Samples of a batch; the last one holds what is left.
+    lengths : integers (N,) or None
+        Steps of each sample.
     """
 
     def __init__(
-        self, x: Array, y: Array | None, sample_weight: Array | None, batch_size: int
+        self,
+        x: Array,
+        y: Array | None,
+        sample_weight: Array | None,
+        batch_size: int,
+        lengths: Array | None = None,
     ) -> None:
         self._arrays = (x, y, sample_weight)
+        self.lengths = lengths
         self._batch_size = batch_size
         self._buffers = Buffers()
 
@@ -42,6 +79,11 @@ class ArrayBatches:
     def arrays(self) -> tuple[Array, Array | None, Array | None]:
         """x, y and sample_weight, whole."""
         return self._arrays
+
+    @property
+    def steps(self) -> int:
+        """T of x."""
+        return int(self._arrays[0].shape[1])
 
     @property
     def batch_size(self) -> int:
@@ -63,7 +105,8 @@ class ArrayBatches:
                 for name, array in zip("xyw", self._arrays, strict=True)
             )
             assert x is not None
-            yield x, y, weight
+            lengths = None if self.lengths is None else self.lengths[rows]
+            yield Batch(x, y, weight, lengths)
 
     def _take(
         self, name: str, array: Array | None, rows: slice | Array
@@ -84,7 +127,7 @@ class ArrayBatches:
 
 
 class GivenBatches:
-    """Batches that the caller makes: (x, y) or (x, y, sample_weight).
+    """Batches that the caller makes: (x, y[, sample_weight[, lengths]]).
 
     Each is checked as it comes.
     """
@@ -100,9 +143,7 @@ class GivenBatches:
     def batches(self, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """Yield the batches in their own order, whatever `rng`."""
         for item in self._given:
-            batch = _as_batch(item)
-            self._check(*batch)
-            yield batch
+            yield self._check(as_batch(item, "a batch"))._replace(fresh=False)
 
 
 Batches = ArrayBatches | GivenBatches
@@ -116,8 +157,11 @@ def batch_count(batches: Batches) -> int | None:
         return None
 
 
-def _as_batch(item: object) -> Batch:
-    if isinstance(item, tuple | list) and len(item) in (2, 3):
-        return item[0], item[1], item[2] if len(item) == 3 else None
-    kind = type(item).__name__
-    raise TypeError(f"a batch must be (x, y) or (x, y, sample_weight), got {kind}")
+def as_batch(item: object, name: str) -> Batch:
+    """Return (x, y[, sample_weight[, lengths]]) as a batch."""
+    if isinstance(item, tuple | list) and 2 <= len(item) <= 4:
+        return Batch(*item)
+    got = (
+        f"{len(item)} items" if isinstance(item, tuple | list) else type(item).__name__
+    )
+    raise TypeError(f"{name} must be (x, y[, sample_weight[, lengths]]), got {got}")

@@ -45,7 +45,9 @@ def core_takes(network: Network, loss: Loss, data: ArrayBatches) -> bool:
     lies_well = x.flags.aligned and (x.strides[-1] == x.itemsize or x.shape[-1] == 1)
     whole = all(stride % x.itemsize == 0 for stride in x.strides)
     known = type(loss) in _LOSSES and network.embedding is None
-    return plain and known and lies_well and whole
+    learned = network.recurrent.learn_initial_state
+    even = data.lengths is None and not learned
+    return plain and known and lies_well and whole and even
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Fit:
         return (
             type(t.optimizer) in (SGD, Adam, AdamW, RMSprop)
             and isinstance(self.data, ArrayBatches)
+            and t.chunks.whole
+            and t.checkpoint_every is None
             and core_takes(t.network, t.loss, self.data)
         )
 

@@ -174,6 +174,6 @@ def _check_in_core(fit: Fit) -> None:
     if not fit.in_core:
         raise ValueError(
             "fit_many takes LSTM, GRU or RNN with Linear, losses and optimizers of "
-            "this package, no embedding, and arrays whose last axis has no gaps; train "
-            "this model with its fit"
+            "this package, no embedding, no learned initial state, and arrays whose "
+            "last axis has no gaps; train this model with its fit"
         )

@@ -23,6 +23,7 @@ from fastlstm.optim import Adam, Optimizer
 from fastlstm.schedules import Schedule
 from fastlstm.training import saving
 from fastlstm.training.batches import ArrayBatches
+from fastlstm.training.chunks import Chunks
 from fastlstm.training.core_run import (
     CoreTrainer,
     Fit,
@@ -133,6 +134,11 @@ class SequenceModel:
         clip_norm: float | None = 1.0,
         shuffle: bool = True,
         sample_weight: Array | None = None,
+        lengths: npt.ArrayLike | None = None,
+        tbptt: int | None = None,
+        stateful: bool = False,
+        burn_in: int = 0,
+        checkpoint_every: int | None = None,
         rng: Seed = None,
         progress: bool = False,
         callbacks: Iterable[Callback] = (),
@@ -143,7 +149,7 @@ class SequenceModel:
         ----------
         x : array (N, T, I), or iterable of batches
             Of the model's dtype, memory-mapped too; integers (N, T) with an
-            embedding. An iterable yields (x, y) or (x, y, sample_weight) and is run
+            embedding. An iterable yields (x, y[, sample_weight[, lengths]]) and is run
             through once an epoch.
         y : array
             Labels (N,), with `return_sequences` (N, T); values (N, O), (N, T, O).
@@ -153,7 +159,7 @@ class SequenceModel:
             ``Adam(1e-3)`` unless given.
         schedule : callable, optional
             ``schedule(step, total_steps)``: learning rate of each step.
-        validation_data : tuple (x, y) or (x, y, sample_weight), optional
+        validation_data : tuple (x, y[, sample_weight[, lengths]]), optional
             Evaluated after every epoch; or an iterable of batches.
         clip_norm : float or None
             Largest global norm of a gradient, 1 unless given; None: no clipping.
@@ -161,6 +167,21 @@ class SequenceModel:
             Whether to draw a new order of the samples every epoch.
         sample_weight : array (N,) or, with `return_sequences`, (N, T), optional
             Factors of the loss, >= 0, of the model's dtype. Scores ignore them.
+        lengths : integers (N,), optional
+            Steps of each sequence, 0 to T. What x and y hold behind them is never read;
+            the loss is the mean over real steps, or is taken after the last one.
+        tbptt : int, optional
+            Truncated back-propagation: sequences are cut in chunks of so many steps,
+            each with an update of its own. Needs `return_sequences`.
+        stateful : bool
+            A chunk starts from the state that the one before it ended with, without a
+            gradient; otherwise from the initial one. Batches of an iterable go on where
+            the batch before ended, too; each epoch starts anew.
+        burn_in : int
+            So many steps at the beginning of a sequence, or of every chunk that does
+            not go on from another, only bring the state to life: no loss, no gradient.
+        checkpoint_every : int, optional
+            Saves memory on long sequences, see `LSTM.forward`; the bits are the same.
         rng : None, int or numpy.random.Generator
             Source of the order and of dropout.
         progress : bool
@@ -181,9 +202,14 @@ class SequenceModel:
         ValueError, TypeError
             If shapes, dtypes, labels or settings do not fit.
         """
+        if checkpoint_every is not None:
+            check_size("checkpoint_every", checkpoint_every)
         fit = self._prepared(
             x,
             y,
+            lengths=lengths,
+            chunks=self._chunks(x, tbptt, stateful, burn_in),
+            checkpoint_every=checkpoint_every,
             epochs=epochs,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -211,6 +237,7 @@ class SequenceModel:
         y: Array | None = None,
         *,
         sample_weight: Array | None = None,
+        lengths: npt.ArrayLike | None = None,
         batch_size: int = 256,
     ) -> dict[str, float]:
         """Return ``loss`` and ``accuracy`` (classification) or ``rmse``.
@@ -218,15 +245,23 @@ class SequenceModel:
         Arguments and errors are those of `fit`. The root mean square error is in the
         unit of y.
         """
-        data = self._inputs.batches(x, y, sample_weight, batch_size)
+        data = self._inputs.batches(x, y, sample_weight, batch_size, lengths=lengths)
         return evaluate_together([(self._network, self.loss, self.task, data)])[0]
 
-    def predict(self, x: Array, *, batch_size: int = 256) -> Array:
+    def predict(
+        self,
+        x: Array,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        batch_size: int = 256,
+    ) -> Array:
         """Return labels (int64) or values for every sequence, or every step.
 
         Parameters
         ----------
         x : array (N, T, I), or integers (N, T) with an embedding
+        lengths : integers (N,), optional
+            Steps of each sequence; answers behind them are 0.
         batch_size : int
             Sequences that are run at a time.
 
@@ -234,20 +269,29 @@ class SequenceModel:
         -------
         array of shape (N,) or (N, T); values: (N, O) or (N, T, O)
         """
-        outputs = self._outputs(x, batch_size)
+        outputs = self._outputs(x, lengths, batch_size)
         if self.task == "classification":
             labels: Array = outputs.argmax(axis=-1)
             return labels
         return outputs
 
-    def predict_proba(self, x: Array, *, batch_size: int = 256) -> Array:
+    def predict_proba(
+        self,
+        x: Array,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        batch_size: int = 256,
+    ) -> Array:
         """Return the classes' probabilities, (N, O) or (N, T, O).
 
         Arguments are those of `predict`. ValueError unless the task is classification.
         """
         if self.task != "classification":
             raise ValueError(f"predict_proba needs classification, not {self.task}")
-        return softmax(self._outputs(x, batch_size))
+        shares = softmax(self._outputs(x, lengths, batch_size))
+        if lengths is not None and self.return_sequences:
+            shares[np.arange(x.shape[1]) >= np.asarray(lengths)[:, np.newaxis]] = 0
+        return shares
 
     def stream(self, batch_size: int = 1, *, precision: str | None = None) -> Stream:
         """Return N streams of the model: its answer to every step as it comes.
@@ -323,6 +367,9 @@ class SequenceModel:
         rng: Seed,
         progress: bool,
         callbacks: Iterable[Callback],
+        lengths: npt.ArrayLike | None = None,
+        chunks: Chunks | None = None,
+        checkpoint_every: int | None = None,
     ) -> Fit:
         """Check the arguments of `fit` and return what is to run."""
         epochs = check_size("epochs", epochs)
@@ -338,7 +385,7 @@ class SequenceModel:
                 "x is an iterator, which runs once: give a list of batches or an "
                 "object that starts anew each epoch, or epochs=1"
             )
-        data = self._inputs.batches(x, y, sample_weight, batch_size)
+        data = self._inputs.batches(x, y, sample_weight, batch_size, lengths=lengths)
         validation = self._inputs.validation(validation_data, batch_size)
         generator = np.random.default_rng(rng)
         self.recurrent.reseed(int(generator.integers(2**63)))
@@ -353,6 +400,8 @@ class SequenceModel:
             generator if shuffle else None,
             progress,
             callbacks,
+            Chunks() if chunks is None else chunks,
+            checkpoint_every,
         )
         return Fit(trainer, data, validation)
 
@@ -363,15 +412,46 @@ class SequenceModel:
         epochs_run = float(len(history.history["seconds"]))
         self.training_summary = {"epochs": epochs_run} | last | {"seconds": seconds}
 
-    def _outputs(self, x: Array, batch_size: int) -> Array:
+    def _chunks(
+        self, x: Data, tbptt: int | None, stateful: bool, burn_in: int
+    ) -> Chunks:
+        """Check how sequences are to be cut."""
+        if tbptt is not None:
+            tbptt = check_size("tbptt", tbptt)
+        chunks = Chunks(
+            tbptt, bool(stateful), check_size("burn_in", burn_in, minimum=0)
+        )
+        if chunks.whole:
+            return chunks
+        if self.recurrent.bidirectional:
+            raise ValueError("tbptt, stateful and burn_in need one direction")
+        if tbptt is not None and not self.return_sequences:
+            raise ValueError("tbptt needs return_sequences: a loss in every chunk")
+        if chunks.stateful and tbptt is None and isinstance(x, np.ndarray):
+            raise ValueError(
+                "stateful needs tbptt, or an iterable of batches that follow each other"
+            )
+        if tbptt is not None and chunks.burn_in >= tbptt:
+            raise ValueError(f"burn_in must be below tbptt = {tbptt}, got {burn_in}")
+        return chunks
+
+    def _outputs(
+        self, x: Array, lengths: npt.ArrayLike | None, batch_size: int
+    ) -> Array:
         self._inputs.check_x("x", x)
+        if lengths is not None:
+            lengths = self._inputs.check_lengths("lengths", np.asarray(lengths), x)
         size = check_size("batch_size", batch_size)
         steps = x.shape[:2] if self.return_sequences else x.shape[:1]
         out = np.empty((*steps, self.head.out_features), self.head.dtype)
         begin = 0
-        for part, _, _ in ArrayBatches(x, None, None, size).batches():
-            out[begin : begin + len(part)] = self._network.infer(part)
-            begin += len(part)
+        for batch in ArrayBatches(x, None, None, size, lengths).batches():
+            rows = out[begin : begin + len(batch.x)]
+            rows[...] = self._network.infer(batch.x, batch.lengths)
+            mask = batch.mask(self.return_sequences)
+            if mask is not None:
+                rows[~mask] = 0
+            begin += len(rows)
         return out
 
 

@@ -63,22 +63,40 @@ class Network:
         front: list[Module] = [] if self.embedding is None else [self.embedding]
         return [*front, self.recurrent, self.head]
 
-    def infer(self, x: Array) -> Array:
+    def infer(self, x: Array, lengths: Array | None = None) -> Array:
         """Return the head's output (N, O) or (N, T, O); nothing is kept."""
-        inputs = x if self.embedding is None else self.embedding(x)
-        output, state = self.recurrent(self._swapped(inputs))
-        return self.head(self._features(output, _hidden(state)))
+        return self.advance(x, lengths, None)[0]
 
-    def forward(self, x: Array) -> tuple[Array, Tape]:
-        """Return the head's output in kept memory and the tape of the step."""
-        indices = None
-        inputs = x
+    def advance(self, x: Array, lengths: Array | None, state: Any) -> tuple[Array, Any]:
+        """Return the output of `infer` from a state on, and the last state."""
         if self.embedding is not None:
-            inputs, indices = self.embedding.forward(x)
-        output, state, tape = self.recurrent.forward(self._swapped(inputs))
+            x = self.embedding(_cleaned(x, lengths))
+        output, state = self.recurrent(self._swapped(x), state, lengths=lengths)
+        return self.head(self._features(output, _hidden(state))), state
+
+    def warm(self, x: Array, lengths: Array | None) -> Any:
+        """Return the state after the steps of x, from the initial one."""
+        if self.embedding is not None:
+            x = self.embedding(_cleaned(x, lengths))
+        return self.recurrent(self._swapped(x), lengths=lengths)[1]
+
+    def forward(
+        self,
+        x: Array,
+        lengths: Array | None = None,
+        state: Any = None,
+        checkpoint_every: int | None = None,
+    ) -> tuple[Array, Tape, Any]:
+        """Return the head's output in kept memory, the tape and the last state."""
+        indices = None
+        if self.embedding is not None:
+            x, indices = self.embedding.forward(_cleaned(x, lengths))
+        output, state, tape = self.recurrent.forward(
+            self._swapped(x), state, lengths=lengths, checkpoint_every=checkpoint_every
+        )
         h_n = _hidden(state)
         prediction, features = self.head.forward(self._features(output, h_n))
-        return prediction, Tape(indices, tape, features, h_n)
+        return prediction, Tape(indices, tape, features, h_n), state
 
     def backward(self, d_prediction: Array, tape: Tape) -> None:
         """Add to the gradients of all layers."""
@@ -119,6 +137,14 @@ class Network:
         for index, part in enumerate(np.split(d_features, directions, axis=1)):
             d_h_n[index - directions] = part
         return (d_h_n, None) if isinstance(self.recurrent, LSTM) else d_h_n
+
+
+def _cleaned(indices: Array, lengths: Array | None) -> Array:
+    """Return indices (N, T) with 0 behind the lengths, where anything may stand."""
+    if lengths is None:
+        return indices
+    real = np.arange(indices.shape[1]) < lengths[:, np.newaxis]
+    return np.where(real, indices, np.zeros((), indices.dtype))
 
 
 def _hidden(state: Any) -> Array:

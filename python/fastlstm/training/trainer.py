@@ -14,7 +14,8 @@ import numpy.typing as npt
 from fastlstm.losses import Loss
 from fastlstm.optim import Optimizer, clip_scale, grad_norm
 from fastlstm.schedules import Schedule
-from fastlstm.training.batches import Batches, batch_count
+from fastlstm.training.batches import Batch, Batches
+from fastlstm.training.chunks import Chunks
 from fastlstm.training.history import Callback, History, Logs, StopTraining
 from fastlstm.training.network import Network
 from fastlstm.training.progress import progress_bar
@@ -37,9 +38,14 @@ class Tally:
         self._score = 0.0
         self._values = 0
 
-    def add(self, loss: float, prediction: Array, target: Array) -> None:
-        """Count one batch: its mean loss, predictions (..., O) and targets."""
+    def add(
+        self, loss: float, prediction: Array, target: Array, mask: Array | None = None
+    ) -> None:
+        """Count a batch: its mean loss, predictions (..., O), targets, mask (...)."""
         steps = math.prod(prediction.shape[:-1])
+        if mask is not None:
+            steps = int(mask.sum())
+            prediction, target = prediction[mask], target[mask]
         self._loss += loss * steps
         self._steps += steps
         if self._task == "classification":
@@ -64,13 +70,29 @@ def mean_logs(task: str, loss: float, steps: int, score: float, values: int) -> 
     return {"loss": mean_loss, "rmse": math.sqrt(mean_score)}
 
 
-def evaluate(network: Network, loss: Loss, task: str, data: Batches) -> Logs:
-    """Return mean loss and score over all batches, parameters unchanged."""
+def evaluate(
+    network: Network,
+    loss: Loss,
+    task: str,
+    data: Batches,
+    chunks: Chunks | None = None,
+) -> Logs:
+    """Return mean loss and score over all batches, parameters unchanged.
+
+    Stateful chunks are run one after the other, to the results of whole sequences;
+    other chunks and burn-in are ignored.
+    """
     tally = Tally(task)
-    for x, y, weight in data.batches():
-        assert y is not None
-        prediction = network.infer(x)
-        tally.add(loss.value(prediction, y, weight), prediction, y)
+    state = None
+    if chunks is None or not chunks.stateful:
+        chunks = Chunks()
+    for batch in chunks.cut(data.batches()):
+        assert batch.y is not None
+        state = None if batch.fresh else state
+        prediction, state = network.advance(batch.x, batch.lengths, state)
+        mask = batch.mask(network.return_sequences)
+        value = loss.value(prediction, batch.y, batch.sample_weight, mask)
+        tally.add(value, prediction, batch.y, mask)
     return tally.logs()
 
 
@@ -94,6 +116,10 @@ class Trainer:
         Whether to show a bar for each epoch.
     callbacks : iterable of callable
         Called with the epoch and its values; True ends training.
+    chunks : Chunks
+        How sequences are cut along time.
+    checkpoint_every : int or None
+        Of the recurrent layer's forward passes.
     """
 
     network: Network
@@ -106,6 +132,8 @@ class Trainer:
     shuffle: np.random.Generator | None
     progress: bool
     callbacks: Iterable[Callback]
+    chunks: Chunks = field(default_factory=Chunks)
+    checkpoint_every: int | None = None
     _step: int = field(default=0, init=False)
     _lr: float = field(default=math.nan, init=False)
 
@@ -116,7 +144,9 @@ class Trainer:
         for epoch in range(self.epochs):
             logs = self._epoch(epoch, data)
             if validation is not None:
-                values = evaluate(self.network, self.loss, self.task, validation)
+                values = evaluate(
+                    self.network, self.loss, self.task, validation, self.chunks
+                )
                 logs |= {f"val_{name}": value for name, value in values.items()}
             history.append(logs)
             if wants_stop(callbacks, epoch, logs):
@@ -125,20 +155,24 @@ class Trainer:
 
     def _epoch(self, epoch: int, data: Batches) -> Logs:
         tally = Tally(self.task)
-        batches = batch_count(data)
+        batches = self.chunks.count(data)
         total = None if batches is None else batches * self.epochs
         norms = 0.0
         count = 0
         start = time.perf_counter()
         title = f"epoch {epoch + 1}/{self.epochs}"
         with progress_bar(self.progress, title, batches) as bar:
-            for x, y, weight in data.batches(self.shuffle):
-                assert y is not None
-                loss, prediction, norm = self._gradients(x, y, weight)
+            state = None
+            for batch in self.chunks.cut(data.batches(self.shuffle)):
+                if batch.fresh:
+                    batch, state = self._begun(batch)
+                loss, prediction, norm, state = self._gradients(batch, state)
                 count += 1
                 self._check_norm(norm, epoch, count)
                 self._update(norm, total)
-                tally.add(loss, prediction, y)
+                assert batch.y is not None
+                mask = batch.mask(self.network.return_sequences)
+                tally.add(loss, prediction, batch.y, mask)
                 norms += norm
                 bar.step()
         if count == 0:
@@ -149,16 +183,37 @@ class Trainer:
         logs["seconds"] = time.perf_counter() - start
         return logs
 
-    def _gradients(
-        self, x: Array, y: Array, weight: Array | None
-    ) -> tuple[float, Array, float]:
+    def _begun(self, batch: Batch) -> tuple[Batch, Any]:
+        """Run the burn-in of a batch that begins; return the rest and the state."""
+        burnt = self.chunks.burn_in
+        if burnt == 0:
+            return batch, None
+        total = batch.x.shape[1]
+        if burnt >= total:
+            raise ValueError(
+                f"burn_in must be below the {total} steps of a sequence, got {burnt}"
+            )
+        # y (N,) of a whole sequence stays as it is.
+        rest = batch._replace(y=None).between(burnt, total, True)
+        y = batch.y
+        if self.network.return_sequences and y is not None:
+            y = y[:, burnt:]
+        first = batch._replace(y=None, sample_weight=None).between(0, burnt, True)
+        return rest._replace(y=y), self.network.warm(first.x, first.lengths)
+
+    def _gradients(self, batch: Batch, state: Any) -> tuple[float, Array, float, Any]:
         modules = self.network.modules
         for module in modules:
             module.zero_grad()
-        prediction, tape = self.network.forward(x)
-        loss, d_prediction = self.loss(prediction, y, weight)
+        prediction, tape, state = self.network.forward(
+            batch.x, batch.lengths, state, self.checkpoint_every
+        )
+        assert batch.y is not None
+        mask = batch.mask(self.network.return_sequences)
+        loss, d_prediction = self.loss(prediction, batch.y, batch.sample_weight, mask)
         self.network.backward(d_prediction, tape)
-        return loss, prediction, grad_norm(module.grads for module in modules)
+        norm = grad_norm(module.grads for module in modules)
+        return loss, prediction, norm, state
 
     def _check_norm(self, norm: float, epoch: int, batch: int) -> None:
         if math.isfinite(norm):
