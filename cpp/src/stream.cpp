@@ -4,6 +4,7 @@
 #include "fastlstm/stream.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -88,17 +89,9 @@ LstmStepArgs<T> fused_args(const StreamLayer<T>& layer, const T* x, Index x_stri
   gate.gates = layer.gates;
   gate.gate_row_stride = plan.gate_line();
   gate.gate_panel_stride = plan.batch_size * plan.gate_line();
-  // Whole vectors of h are stored: the padding is there, and nobody reads it.
-  return {gate,
-          layer.c,
-          plan.width,
-          panel,
-          layer.c,
-          plan.width,
-          panel,
-          layer.h[1 - turn],
-          plan.padded_units,
-          plan.padded_units};
+  return {
+      gate,  layer.c,           plan.width,        panel,           layer.c, plan.width,
+      panel, layer.h[1 - turn], plan.padded_units, plan.hidden_size};
 }
 
 template <class T>
@@ -107,7 +100,7 @@ PointwiseForwardArgs<T> pointwise_args(const StreamLayer<T>& layer,
   PointwiseForwardArgs<T> p{};
   p.rows = s.gate.rows;
   p.panel_end = s.gate.panel_end;
-  p.hidden_size = s.hidden_size;
+  p.hidden_size = layer.plan.padded_units;  // whole vectors of h are stored
   p.gates = s.gate.gates;
   p.gate_row_stride = s.gate.gate_row_stride;
   p.gate_panel_stride = s.gate.gate_panel_stride;
@@ -187,9 +180,10 @@ struct Stream<T>::Body {
     for (StreamLayer<T>& layer : layers) {
       const LayerPlan<T>& plan = layer.plan;
       const Index panel = plan.panels * plan.width;
+      const Index narrow = has_narrow_copy(plan) ? kernel.half_width : 0;
       const auto matrix = [&](Index slots, Index size) {
         return arena.take<T>(
-            checked_product(panel * slots, stored_rows(size, precision)));
+            checked_product((panel + narrow) * slots, stored_rows(size, precision)));
       };
       layer.packed.x = matrix(slots_of(plan.map_x), plan.input_size);
       layer.packed.h = matrix(slots_of(plan.map_h), plan.hidden_size);
@@ -219,6 +213,22 @@ struct Stream<T>::Body {
     }
   }
 
+  bool has_narrow_copy(const LayerPlan<T>& plan) const {
+    const Index left = plan.hidden_size - (plan.panels - 1) * plan.width;
+    return plan.fused() && left <= kernel.half_width;
+  }
+
+  // The last panel, (rows, slots, W), once more behind it as (rows, slots, half width).
+  void copy_narrow(const LayerPlan<T>& plan, Index size, Index slots, T* packed) const {
+    const Index lines = stored_rows(size, precision) * slots;
+    const T* from = packed + (plan.panels - 1) * lines * plan.width;
+    T* to = packed + plan.panels * lines * plan.width;
+    const auto bytes = static_cast<std::size_t>(kernel.half_width) * sizeof(T);
+    for (Index i = 0; i < lines; ++i, from += plan.width, to += kernel.half_width) {
+      std::memcpy(to, from, bytes);
+    }
+  }
+
   void pack(const LayerArrays<const T>* params, const Head<T>& head) {
     const Team alone(0, 1);
     for (StreamLayer<T>& layer : layers) {
@@ -228,6 +238,9 @@ struct Stream<T>::Body {
       } else if constexpr (sizeof(T) == sizeof(float)) {
         pack_bfloat16(layer, given);
       }
+      if (!has_narrow_copy(layer.plan)) continue;
+      copy_narrow(layer.plan, layer.plan.input_size, kSlots, layer.packed.x);
+      copy_narrow(layer.plan, layer.plan.hidden_size, kSlots, layer.packed.h);
     }
     if (head_weight == nullptr) return;
     std::copy_n(head.weight, outputs * units(), head_weight);

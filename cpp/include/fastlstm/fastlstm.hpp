@@ -9,6 +9,7 @@
 #include "fastlstm/optim.hpp"
 #include "fastlstm/probe.hpp"
 #include "fastlstm/recurrent.hpp"
+#include "fastlstm/static_lstm.hpp"
 #include "fastlstm/stream.hpp"
 #include "fastlstm/threads.hpp"
 #include "fastlstm/training.hpp"

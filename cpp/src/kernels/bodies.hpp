@@ -30,7 +30,8 @@ void activate_array(int code, const T* x, Index n, T* y) {
 
 template <class V, class Isa, class Weight>
 constexpr StreamKernels<typename V::Value> stream_kernels() {
-  return {stream_gates<AllSlots, V, Isa, Weight>,
+  constexpr int kHalf = HalfOf<V, Isa>::kWidth;
+  return {kHalf < V::kWidth ? kHalf : 0, stream_gates<AllSlots, V, Isa, Weight>,
           stream_gates<GruSlots, V, Isa, Weight>, stream_lstm<V, Isa, Weight>};
 }
 

@@ -36,45 +36,43 @@ inline void accumulate_row(V (&sums)[kPanels][kSlots], const typename V::Value* 
   if (k < size) add(k, 1);
 }
 
-// sums = init + x W_ih^T + h W_hh^T of row 0 for kPanels panels
-template <class Slots, class Weight, class V, int kPanels, class T>
+// sums = init + x W_ih^T + h W_hh^T of row 0 for kPanels panels. Half a vector reads
+// the narrow copy of the last panel, which lies behind it.
+template <class Slots, class Weight, int kSlot, class V, int kPanels, class T>
 inline void row_sums(const GateArgs<T>& g, Index panel, V (&sums)[kPanels][kSlots]) {
-  constexpr Index kXLine = Slots::kXCount * V::kWidth;
-  constexpr Index kHLine = Slots::kHCount * V::kWidth;
+  constexpr Index kXLine = Slots::kXCount * kSlot;
+  constexpr Index kHLine = Slots::kHCount * kSlot;
 #pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
     const T* init = g.init + (panel + p) * g.init_panel_stride;
 #pragma GCC unroll 4
-    for (int s = 0; s < kSlots; ++s) sums[p][s] = V::load(init + s * V::kWidth);
+    for (int s = 0; s < kSlots; ++s) sums[p][s] = V::load(init + s * kSlot);
   }
+  const Index at = V::kWidth < kSlot ? panel + 1 : panel;
   if (g.x != nullptr) {
-    const Weight* b = packed_panel<Weight>(g.packed_x, panel, g.x_size, kXLine);
-    const Weight* next = packed_panel<Weight>(g.packed_x, panel + 1, g.x_size, kXLine);
+    const Weight* b = packed_panel<Weight>(g.packed_x, at, g.x_size, kXLine);
+    const Weight* next = packed_panel<Weight>(g.packed_x, at + 1, g.x_size, kXLine);
     accumulate_row<Slots::kXFirst, Slots::kXCount>(sums, g.x, g.x_size, b, next - b);
   }
-  const Weight* b = packed_panel<Weight>(g.packed_h, panel, g.h_size, kHLine);
-  const Weight* next = packed_panel<Weight>(g.packed_h, panel + 1, g.h_size, kHLine);
+  const Weight* b = packed_panel<Weight>(g.packed_h, at, g.h_size, kHLine);
+  const Weight* next = packed_panel<Weight>(g.packed_h, at + 1, g.h_size, kHLine);
   accumulate_row<Slots::kHFirst, Slots::kHCount>(sums, g.h, g.h_steps, b, next - b);
 }
 
-// Calls tile.template run<kPanels>(panel) over the panels of the call: groups of
+// Calls tile.template run<kPanels>(panel) over the panels [begin, end): groups of
 // kRowPanels and the remainder, in ascending or descending order.
-template <class Tile, class T>
-inline void for_panel_groups(const GateArgs<T>& g, const Tile& tile) {
-  const Index count = g.panel_end - g.panel_begin;
-  const Index whole = g.panel_begin + count / kRowPanels * kRowPanels;
+template <class Tile>
+inline void for_panel_groups(Index begin, Index end, bool descending,
+                             const Tile& tile) {
+  const Index whole = begin + (end - begin) / kRowPanels * kRowPanels;
   const auto rest = [&] {
-    for (Index p = whole; p < g.panel_end; ++p) tile.template run<1>(p);
+    for (Index p = whole; p < end; ++p) tile.template run<1>(p);
   };
-  if (g.descending) {
-    rest();
-    for (Index p = whole - kRowPanels; p >= g.panel_begin; p -= kRowPanels)
-      tile.template run<kRowPanels>(p);
-  } else {
-    for (Index p = g.panel_begin; p < whole; p += kRowPanels)
-      tile.template run<kRowPanels>(p);
-    rest();
+  if (descending) rest();
+  for (Index i = begin; i < whole; i += kRowPanels) {
+    tile.template run<kRowPanels>(descending ? whole - kRowPanels - (i - begin) : i);
   }
+  if (!descending) rest();
 }
 
 template <class Slots, class V, class Weight, class T>
@@ -83,7 +81,7 @@ struct GateRow {
   template <int kPanels>
   void run(Index panel) const {
     V sums[kPanels][kSlots];
-    row_sums<Slots, Weight>(g, panel, sums);
+    row_sums<Slots, Weight, V::kWidth>(g, panel, sums);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       T* out = g.gates + (panel + p) * g.gate_panel_stride;
@@ -93,22 +91,22 @@ struct GateRow {
   }
 };
 
-template <class V, class Weight, class T>
+// Slots of the bias and units of c are kSlot values apart.
+template <class V, int kSlot, class Weight, class T>
 struct LstmRow {
   const LstmStepArgs<T>& s;
   template <int kPanels>
   void run(Index panel) const {
     V sums[kPanels][kSlots];
-    row_sums<AllSlots, Weight>(s.gate, panel, sums);
+    row_sums<AllSlots, Weight, kSlot>(s.gate, panel, sums);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      const Index unit = (panel + p) * V::kWidth;
       const LstmState<V> state =
           lstm_state(vec_sigmoid(sums[p][0]), vec_sigmoid(sums[p][1]),
                      vec_tanh(sums[p][2]), vec_sigmoid(sums[p][3]),
                      V::load(s.c_prev + (panel + p) * s.c_prev_panel_stride));
       state.c.store(s.c + (panel + p) * s.c_panel_stride);
-      store_lanes(state.h, s.h_out + unit, panel_lanes<V>(s.hidden_size, unit));
+      state.h.store(s.h_out + (panel + p) * kSlot);
     }
   }
 };
@@ -116,7 +114,8 @@ struct LstmRow {
 template <class Slots, class V, class Isa, class Weight, class T = typename V::Value>
 void stream_gates(const GateArgs<T>& g) {
   if (g.rows == 1) {
-    for_panel_groups(g, GateRow<Slots, V, Weight, T>{g});
+    for_panel_groups(g.panel_begin, g.panel_end, g.descending,
+                     GateRow<Slots, V, Weight, T>{g});
   } else {
     gate_product<Slots, V, Isa, Weight>(g);
   }
@@ -124,11 +123,16 @@ void stream_gates(const GateArgs<T>& g) {
 
 template <class V, class Isa, class Weight, class T = typename V::Value>
 void stream_lstm(const LstmStepArgs<T>& s) {
-  if (s.gate.rows == 1) {
-    for_panel_groups(s.gate, LstmRow<V, Weight, T>{s});
-  } else {
-    lstm_step<V, Isa, Weight>(s);
-  }
+  const GateArgs<T>& g = s.gate;
+  if (g.rows > 1) return lstm_step<V, Isa, Weight>(s);
+  constexpr int kWidth = V::kWidth;
+  const Index last = g.panel_end - 1;
+  const bool half = fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * kWidth));
+  const LstmRow<HalfOf<V, Isa>, kWidth, Weight, T> narrow{s};
+  if (half && g.descending) narrow.template run<1>(last);
+  for_panel_groups(g.panel_begin, half ? last : g.panel_end, g.descending,
+                   LstmRow<V, kWidth, Weight, T>{s});
+  if (half && !g.descending) narrow.template run<1>(last);
 }
 
 }  // namespace

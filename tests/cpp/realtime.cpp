@@ -1,0 +1,154 @@
+// Proof of what stream.hpp and static_lstm.hpp promise: no path of a step allocates,
+// locks, touches the thread pool or makes a system call. A program of its own, because
+// its interposer replaces functions of the C library.
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <functional>
+#include <mutex>
+
+#include "interposer.hpp"
+#include "recurrent_problem.hpp"
+
+namespace fastlstm::testing {
+namespace {
+
+using Work = std::function<void()>;
+
+// A stream, with all that its calls need, and every call that may be made in real time.
+template <class T>
+class Player {
+ public:
+  Player(const RecurrentConfig& config, Index batch, StreamOptions<T> options)
+      : problem_(config, kSteps, batch),
+        stream_(problem_.config, problem_.parameter_arrays().data(),
+                with_batch(options, batch)),
+        y_(static_cast<std::size_t>(kSteps * batch * stream_.output_size())),
+        active_(std::make_unique<bool[]>(static_cast<std::size_t>(batch))) {
+    for (Index n = 0; n < batch; n += 2) active_[static_cast<std::size_t>(n)] = true;
+  }
+
+  void play() {
+    const T* x = problem_.x.data();
+    T* c = stream_.has_cell() ? problem_.c0.data() : nullptr;
+    stream_.set_state(problem_.h0.data(), c);
+    stream_.step(x, y_.data());
+    stream_.step(x, y_.data());  // the other buffer of h
+    stream_.step(x, y_.data(), active_.get(), nullptr);
+    stream_.step(x, y_.data(), active_.get(), active_.get());
+    stream_.step(x, y_.data(), nullptr, active_.get());
+    stream_.process(x, y_.data(), kSteps);
+    stream_.get_state(problem_.h0.data(), c);
+    stream_.reset(active_.get());
+    stream_.reset();
+  }
+
+ private:
+  static constexpr Index kSteps = 3;
+  static StreamOptions<T> with_batch(StreamOptions<T> options, Index batch) {
+    options.batch_size = batch;
+    return options;
+  }
+  Problem<T> problem_;
+  Stream<T> stream_;
+  std::vector<T> y_;
+  std::unique_ptr<bool[]> active_;
+};
+
+template <class T>
+void add(std::vector<Work>& all, const RecurrentConfig& config, Index batch,
+         const StreamOptions<T>& options) {
+  const auto player = std::make_shared<Player<T>>(config, batch, options);
+  all.emplace_back([player] { player->play(); });
+}
+
+template <class T>
+void add_all(std::vector<Work>& all, const RecurrentConfig& config) {
+  static const std::vector<T> weight(static_cast<std::size_t>(2 * 640), T(0.1));
+  for (const Index batch : {1, 5, 9}) {
+    add<T>(all, config, batch, {});
+    StreamOptions<T> options;
+    options.head = {weight.data(), nullptr, 2};
+    add<T>(all, config, batch, options);
+    if (sizeof(T) != sizeof(float)) continue;
+    options.precision = Precision::bfloat16;
+    add<T>(all, config, batch, options);
+  }
+}
+
+// Every kernel of the instruction set in force. Sizes with and without tails.
+std::vector<Work> every_path() {
+  std::vector<Work> all;
+  for (const CellKind cell : kCells) {
+    for (const Index units : {5, 16, 40}) {
+      RecurrentConfig config = make_config(cell, 3, units);
+      config.num_layers = units == 16 ? 2 : 1;
+      add_all<float>(all, config);
+      add_all<double>(all, config);
+    }
+  }
+  RecurrentConfig config = make_config(CellKind::lstm, 3, 8);
+  config.output_activation = Activation::relu;
+  add_all<float>(all, config);
+  const auto fixed = std::make_shared<StaticLstm<2, 40>>();
+  all.emplace_back([fixed] {
+    const float x[4] = {};
+    float y[80];
+    fixed->step(x);
+    fixed->process(x, y, 2);
+    fixed->set_state(y, y);
+    fixed->reset();
+  });
+  // So much work that a call of the whole-sequence functions would be shared.
+  add<float>(all, make_config(CellKind::lstm, 512, 512), 4, {});
+  return all;
+}
+
+bool can_filter_system_calls() {
+#ifdef FASTLSTM_EMULATED
+  return false;  // qemu-user has no seccomp
+#else
+  return true;
+#endif
+}
+
+}  // namespace
+
+static_assert(noexcept(std::declval<Stream<float>&>().step(nullptr, nullptr)));
+static_assert(noexcept(std::declval<Stream<float>&>().process(nullptr, nullptr, 1)));
+
+TEST_CASE("the interposer sees allocations, locks and system calls") {
+  std::mutex mutex;
+  auto nothing = [] {};
+  int* volatile kept = nullptr;  // so that the compiler cannot leave the call out
+  auto allocate = [&] {
+    kept = new int(1);
+    delete kept;
+  };
+  auto grow = [] { std::vector<double>(1000).resize(3000); };
+  auto lock = [&] { const std::lock_guard<std::mutex> guard(mutex); };
+  auto call = [] { syscall(SYS_getpid); };
+  lock();  // looks the functions up
+  CHECK(std::string(forbidden_call(nothing)) == "");
+  CHECK(std::string(forbidden_call(allocate)) == "malloc");
+  CHECK(std::string(forbidden_call(grow)) == "malloc");
+  CHECK(std::string(forbidden_call(lock)) == "pthread_mutex_lock");
+  if (!can_filter_system_calls()) return;
+  CHECK(system_call(nothing) == -1);
+  CHECK(system_call(call) == SYS_getpid);
+}
+
+TEST_CASE("a stream allocates nothing, locks nothing, makes no system call") {
+  set_num_threads(4);
+  for_each_isa([] {
+    const std::vector<Work> all = every_path();
+    auto play = [&] {
+      for (const Work& work : all) work();
+    };
+    CHECK(std::string(forbidden_call(play)) == "");
+    if (can_filter_system_calls()) CHECK(system_call(play) == -1);
+  });
+  set_num_threads(1);
+}
+
+}  // namespace fastlstm::testing
