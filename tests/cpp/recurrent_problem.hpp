@@ -56,6 +56,8 @@ class Problem {
   std::vector<T> x, h0, c0;                          // (T, N, I), (L*D, N, H)
   std::vector<T> output_weight, h_weight, c_weight;  // of the loss
   std::uint64_t dropout_seed = 11;
+  StepMarks marks{};
+  Index checkpoint_every = 0;
 
   Problem(const RecurrentConfig& of, Index steps, Index batch, std::uint64_t seed = 1)
       : config(of), seq_len(steps), batch_size(batch) {
@@ -107,6 +109,8 @@ class Problem {
     args.h_n = outcome.h_n.data();
     args.c_n = outcome.c_n.empty() ? nullptr : outcome.c_n.data();
     args.dropout_seed = dropout_seed;
+    args.marks = marks;
+    args.checkpoint_every = checkpoint_every;
     recurrent_forward(config, args, pool, tape);
   }
 

@@ -1,4 +1,4 @@
-"""The README's programs run as they stand."""
+"""The programs of the README and of docs/sequences.md run as they stand."""
 
 import re
 import shutil
@@ -48,3 +48,11 @@ def test_cpp_block_builds_and_runs(tmp_path):
     result = subprocess.run([build / "your_program"], capture_output=True, text=True)
     assert result.returncode == 0
     assert 0 < float(result.stdout.split("=")[1]) < 1
+
+
+def test_blocks_of_the_guide_to_sequences_run():
+    text = (ROOT / "docs" / "sequences.md").read_text()
+    names = {}
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
+        exec(compile(code, f"sequences.md, block {number}", "exec"), names)
+    assert number > 5
