@@ -27,7 +27,7 @@ struct ForwardLoop {
   Index begin = 0, end = 0;  // steps to run
   T* records = nullptr;      // of these steps; null: inference, nothing is kept
   T* state = nullptr;        // LSTM: (P, N, W): the initial c; in inference the current
-  const T* begin_c = nullptr;  // LSTM: (P, N, W) before step `begin`; null: initial
+  const T* begin_c = nullptr;  // LSTM: the checkpoint before step `begin`; null: c0
   T* checkpoints = nullptr;    // LSTM: c after every k-th step, (count, P, N, W)
   Index checkpoint_every = 0;
   // Scratch:
@@ -105,7 +105,8 @@ struct ForwardLoop {
 
   bool keep() const { return records != nullptr; }
   PanelRows<T> records_at(Index t, Index offset) const {
-    return record_rows(plan, records, t, plan.first_time(begin, end), offset);
+    return record_rows(plan, records, t, plan.first_time(begin, end), offset,
+                       plan.batch_size);
   }
   PanelRows<T> first_c() const { return state_rows(plan, state); }
   PanelRows<T> c_at(Index t) const {
@@ -114,7 +115,7 @@ struct ForwardLoop {
   PanelRows<const T> c_before(Index step) const {
     const Index t = plan.time_of(step);
     if (previous.carried(t) == 0) return first_c();
-    if (step == begin && begin_c != nullptr) return state_rows(plan, begin_c);
+    if (step == begin && begin_c != nullptr) return checkpoint_rows(plan, begin_c);
     return c_at(previous.time_before(t));
   }
   T* h_at(Index t, Index row) const {

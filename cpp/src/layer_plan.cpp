@@ -28,7 +28,7 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
   plan.reverse = reverse;
   plan.rows = rows;
   plan.seq_len = rows.seq_len;
-  plan.batch_size = rows.batch_size;
+  plan.batch_size = plan.stored_rows = rows.batch_size;
   plan.input_size =
       layer == 0 ? config.input_size : config.directions() * config.hidden_size;
   plan.hidden_size = config.hidden_size;

@@ -19,6 +19,8 @@ struct LayerPlan {
   bool reverse;
   SequenceRows rows;
   Index seq_len, batch_size, input_size, hidden_size;
+  Index stored_rows;   // rows that records and checkpoints hold: N, unless the plan is
+                       // that of some rows of a batch, see rows_plan()
   Index width;         // W
   Index panels;        // P
   Index panel_units;   // W, or 4 W for the RNN
@@ -63,6 +65,13 @@ struct LayerPlan {
 template <class T>
 LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
                        const SequenceRows& rows);
+
+// The plan of `count` rows of the batch; not where rows are packed or flagged.
+template <class T>
+LayerPlan<T> rows_plan(LayerPlan<T> plan, Index count) {
+  plan.batch_size = plan.rows.batch_size = count;
+  return plan;
+}
 
 // How threads share a layer. By rows: each thread runs its batch rows through time on
 // its own. By panels: all threads work on each step, with a barrier between steps.
@@ -110,14 +119,24 @@ PanelRows<Value> state_rows(const LayerPlan<T>& plan, Value* state) {
   return {state, plan.width, plan.batch_size * plan.width};
 }
 
+// One of the checkpoints: (P, stored rows, W).
+template <class T>
+PanelRows<const T> checkpoint_rows(const LayerPlan<T>& plan, const T* checkpoint) {
+  return {checkpoint, plan.width, plan.stored_rows * plan.width};
+}
+
 // The records of time t among those from time `first` on: gates at offset 0, c behind
-// them at offset gate_line(). Times follow each other, each (P, count(t), record).
+// them at offset gate_line(). Times follow each other, each (P, rows, record): rows is
+// count(t) where rows are packed, else `dense_rows`.
 template <class T, class Value>
 PanelRows<Value> record_rows(const LayerPlan<T>& plan, Value* records, Index t,
-                             Index first, Index offset) {
-  const Index row = plan.rows.first(t) - plan.rows.first(first);
+                             Index first, Index offset, Index dense_rows) {
+  const bool packed = plan.rows.offsets != nullptr;
+  const Index row =
+      packed ? plan.rows.first(t) - plan.rows.first(first) : (t - first) * dense_rows;
+  const Index rows = packed ? plan.rows.count(t) : dense_rows;
   return {records + row * plan.panels * plan.record + offset, plan.record,
-          plan.rows.count(t) * plan.record};
+          rows * plan.record};
 }
 
 // (N, H) -> (P, N, W), padded with zeros; null reads as zeros.

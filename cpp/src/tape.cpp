@@ -32,7 +32,8 @@ template <class T>
 void copy_records(const Tape<T>& tape, const LayerPlan<T>& plan, const T* records,
                   GateSlots slots, bool clean, SequenceView<T> out) {
   for (Index t = 0; t < plan.seq_len; ++t) {
-    const PanelRows<const T> from = record_rows(plan, records, t, 0, 0);
+    const PanelRows<const T> from =
+        record_rows(plan, records, t, 0, 0, plan.batch_size);
     const bool any_held = clean && (plan.rows.flags_at(t) & kRowHeld) != 0;
     for (Index place = 0; place < plan.rows.count(t); ++place) {
       if (any_held && (plan.rows.flags_of(t)[place] & kRowHeld) != 0) continue;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "layer.hpp"
 #include "previous_state.hpp"
@@ -30,24 +31,39 @@ struct WeightGradient {
   const PreviousState<T>& previous;
   Index chunk_rows = 0;  // of the largest chunk
   bool single_chunk = true;
+  bool adds = true;      // to the caller's gradients; if not, `sum` does it at the end
   T* d_gates = nullptr;  // (P, chunk rows, 4 W); read
   T* d_bias = nullptr;   // (P, 4 W)
-  OuterSide<T> side_x{}, side_h{};
+  OuterSide<T> side_x{&plan.map_x, plan.input_size, nullptr, nullptr};
+  OuterSide<T> side_h{&plan.map_h, plan.hidden_size, nullptr, nullptr};
 
   Index d_gate_panel() const { return chunk_rows * plan.gate_line(); }
 
-  void take(Arena& arena, int threads) {
+  void take_operands(Arena& arena) {
     const Index tile = plan.kernels->outer_tile;
-    const Index kept = single_chunk ? threads : plan.panels;
-    const auto take_side = [&](const PanelMap& map, Index size) {
-      const Index padded = (size + tile - 1) / tile * tile;
-      return OuterSide<T>{
-          &map, size, arena.take<T>(checked_product(chunk_rows, padded)),
-          arena.take<T>(checked_product(kept * plan.width * slots_of(map), size))};
-    };
+    for (OuterSide<T>* side : {&side_x, &side_h}) {
+      const Index padded = (side->size + tile - 1) / tile * tile;
+      side->operand = arena.take<T>(checked_product(chunk_rows, padded));
+    }
+  }
+
+  // The sums. With one chunk a panel is added to the gradients at once, so that each
+  // thread needs only one.
+  void take_sums(Arena& arena, int threads) {
+    const Index kept = adds && single_chunk ? threads : plan.panels;
+    for (OuterSide<T>* side : {&side_x, &side_h}) {
+      side->d_weight = arena.take<T>(
+          checked_product(kept * plan.width * slots_of(*side->map), side->size));
+    }
     d_bias = arena.take<T>(plan.panels * plan.gate_line());
-    side_x = take_side(plan.map_x, plan.input_size);
-    side_h = take_side(plan.map_h, plan.hidden_size);
+  }
+
+  // Sums where `other` would, and leaves them there.
+  void sum_into(const WeightGradient& other) {
+    adds = other.adds;
+    side_x.d_weight = other.side_x.d_weight;
+    side_h.d_weight = other.side_h.d_weight;
+    d_bias = other.d_bias;
   }
 
   // x_t and h_{t-1} of a chunk, in the layout of the d_W product.
@@ -83,6 +99,47 @@ struct WeightGradient {
   // even for any number of panels.
   void add(Index begin, Index end, const Team& team) const {
     if (plan.rows_between(begin, end) == 0) return;
+    const bool last_chunk = adds && begin == 0;
+    for_panel_columns(team,
+                      [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
+                        const Index kept = adds && single_chunk ? team.rank() : p;
+                        panel_gradient(begin, end, p, kept, side, cols);
+                        if (last_chunk) add_panel(side, p, kept, cols);
+                        if (&side == &side_h || cols.begin > 0) return;
+                        bias_gradient(begin, end, p);
+                        if (last_chunk) add_bias(p);
+                      });
+  }
+
+  // For sums that groups of rows made apart: adds those of the other groups to this
+  // one's in their order, then all to the caller's gradients.
+  void sum(const std::vector<WeightGradient>& others, const Team& team) const {
+    const auto add_to = [](T* to, const T* from, Index count) {
+      for (Index i = 0; i < count; ++i) to[i] += from[i];
+    };
+    for_panel_columns(team,
+                      [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
+                        const bool x = &side == &side_x;
+                        const Index line = slots_of(*side.map) * plan.width;
+                        const Index first = (p * side.size + cols.begin) * line;
+                        for (const WeightGradient& other : others) {
+                          const OuterSide<T>& from = x ? other.side_x : other.side_h;
+                          add_to(side.d_weight + first, from.d_weight + first,
+                                 (cols.end - cols.begin) * line);
+                        }
+                        add_panel(side, p, p, cols);
+                        if (!x || cols.begin > 0) return;
+                        const Index bias = p * plan.gate_line();
+                        for (const WeightGradient& other : others) {
+                          add_to(d_bias + bias, other.d_bias + bias, plan.gate_line());
+                        }
+                        add_bias(p);
+                      });
+  }
+
+  // Calls body(side, panel, columns) over this thread's share of the result.
+  template <class Body>
+  void for_panel_columns(const Team& team, const Body& body) const {
     const Index groups_x = groups(side_x.size);
     const Index per_panel = groups_x + groups(side_h.size);
     const Team::Range share = team.share(plan.panels * per_panel);
@@ -90,12 +147,10 @@ struct WeightGradient {
       const Index p = next / per_panel;
       const Index first = next - p * per_panel;
       const Index last = std::min(share.end - p * per_panel, per_panel);
-      const Index kept = single_chunk ? team.rank() : p;
-      panel_gradient(begin, end, p, kept, side_x, args.grads.weight_ih,
-                     columns(side_x, first, last));
-      panel_gradient(begin, end, p, kept, side_h, args.grads.weight_hh,
-                     columns(side_h, first - groups_x, last - groups_x));
-      if (first == 0) bias_gradient(begin, end, p);
+      const Team::Range x = columns(side_x, first, last);
+      const Team::Range h = columns(side_h, first - groups_x, last - groups_x);
+      if (x.begin < x.end) body(side_x, p, x);
+      if (h.begin < h.end) body(side_h, p, h);
       next = p * per_panel + last;
     }
   }
@@ -120,10 +175,8 @@ struct WeightGradient {
   }
 
   void panel_gradient(Index begin, Index end, Index p, Index kept,
-                      const OuterSide<T>& side, T* grad,
-                      const Team::Range& cols) const {
+                      const OuterSide<T>& side, const Team::Range& cols) const {
     const Index count = cols.end - cols.begin;
-    if (count == 0) return;
     const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
     const Index line = slots_of(*side.map) * plan.width;
     T* d_weight = side.d_weight + (kept * side.size + cols.begin) * line;
@@ -135,10 +188,15 @@ struct WeightGradient {
                            static_cast<int>(plan.width - padding), d_weight,
                            accumulate});
     });
-    if (begin == 0) {
-      plan.kernels->unpack_add(*side.map, p, d_weight, count, grad + cols.begin,
-                               side.size);
-    }
+  }
+
+  void add_panel(const OuterSide<T>& side, Index p, Index kept,
+                 const Team::Range& cols) const {
+    const Index line = slots_of(*side.map) * plan.width;
+    T* grad = &side == &side_x ? args.grads.weight_ih : args.grads.weight_hh;
+    plan.kernels->unpack_add(*side.map, p,
+                             side.d_weight + (kept * side.size + cols.begin) * line,
+                             cols.end - cols.begin, grad + cols.begin, side.size);
   }
 
   const T* d_gates_of(Index panel, Index chunk_row) const {
@@ -150,7 +208,9 @@ struct WeightGradient {
       plan.kernels->column_sum(d_gates_of(p, first), rows, accumulate,
                                d_bias + p * plan.gate_line());
     });
-    if (begin > 0) return;
+  }
+
+  void add_bias(Index p) const {
     if (args.grads.bias != nullptr) add_bias(plan.map_x, p, args.grads.bias);
     if (args.grads.bias_hn != nullptr) {
       add_bias(bias_hn_map(plan.map_h), p, args.grads.bias_hn);

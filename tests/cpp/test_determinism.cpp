@@ -15,6 +15,7 @@ struct Shape {
 constexpr Shape kByRows = {4, 64, 33, 128};
 constexpr Shape kByPanels = {3, 4, 300, 500};
 constexpr Shape kOneRow = {4, 1, 100, 1000};
+constexpr Shape kGroups = {240, 70, 3, 20};  // four, see row_groups
 constexpr Shape kEither = {9, 32, 33, 200};
 
 #if defined(FASTLSTM_EMULATED)
@@ -82,6 +83,11 @@ TEST_CASE("the shapes below are shared as they say") {
 
 TEST_CASE_TEMPLATE("threads sharing rows give the same bits", T, float, double) {
   check_threads<T>(kByRows);
+}
+
+TEST_CASE_TEMPLATE("threads sharing groups of rows give the same bits", T, float,
+                   double) {
+  check_threads<T>(kGroups);
 }
 
 TEST_CASE_TEMPLATE("threads sharing panels give the same bits", T, float, double) {

@@ -45,6 +45,8 @@ SHAPES = {
     "one row, W_hh in place": (12, 1, 9, 100),
     "one row, W_hh packed": (6, 1, 9, 190),
     "one row, too few steps to pack": (3, 1, 9, 190),
+    "two groups of rows in BPTT": (60, 17, 3, 20),
+    "eight groups of rows in BPTT": (30, 130, 5, 18),
     "threads split the rows": (20, 40, 60, 60),
     "threads split the panels": (4, 8, 30, 370),
 }

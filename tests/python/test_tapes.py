@@ -98,7 +98,14 @@ def test_what_a_tape_does_not_keep_is_an_error() -> None:
 
 @pytest.mark.parametrize("kinds", ["", *KINDS])
 @pytest.mark.parametrize(
-    "shape", [(23, 5, 3, 20), (23, 1, 3, 20), (20, 48, 60, 60), (6, 8, 30, 370)]
+    "shape",
+    [
+        (23, 5, 3, 20),
+        (23, 1, 3, 20),
+        (60, 17, 3, 20),
+        (20, 48, 60, 60),
+        (6, 8, 30, 370),
+    ],
 )
 @pytest.mark.parametrize("cell", LAYERS)
 def test_checkpoints_change_no_bit(
