@@ -2,7 +2,7 @@
 //   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
 // For a batch of one, bias + x W_ih^T is summed first for many steps at once, so that
 // W_ih is read once for a tile of steps instead of once a step; the bits are the same.
-// Used by layer_forward.cpp, and by layer_backward.cpp to compute records anew.
+// Used by layer_forward.cpp, and by backward_loop.hpp to compute records anew.
 #pragma once
 
 #include <algorithm>

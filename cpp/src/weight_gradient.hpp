@@ -1,7 +1,7 @@
 // The weight gradients of one layer, chunk by chunk of its steps:
 //   d_W_ih += d_gates^T x;  d_W_hh += d_gates^T h_{t-1};  d_bias += sum of d_gates
 // Threads share the columns of the result, so no sum is split between them. Used by
-// layer_backward.cpp.
+// backward_loop.hpp.
 #pragma once
 
 #include <algorithm>

@@ -1,0 +1,468 @@
+// The backward time loop of one layer (BPTT), in chunks of steps from the last to the
+// first. For every step t of a chunk:
+//   d_h_t = d_output_t + d_h_{t+1 -> t};  d_gates_t = cell'(d_h_t, d_c_t)
+//   d_h_{t -> t-1} = d_gates_t W_hh;      d_x_t = d_gates_t W_ih
+// and for the chunk as a whole, while its d_gates are in cache:
+// the weight gradients (weight_gradient.hpp). The chunks depend on the shape and the
+// lengths alone, so no sum depends on the number of threads. The rows of a chunk lie in
+// the order of time in both directions.
+//
+// With checkpoints the records of k steps at a time are computed anew as the loop comes
+// to them; chunks do not depend on k, so neither does any bit. Used by
+// layer_backward.cpp.
+#pragma once
+
+#include <algorithm>
+
+#include "forward_loop.hpp"
+#include "weight_gradient.hpp"
+
+namespace fastlstm {
+// Rows (t, n) of a chunk: 256 rows of 4 x 128 floats are 512 KB, half of a usual L2.
+constexpr Index kChunkRows = 256;
+
+// With fewer inputs than this, d_x is a dot product for each input: column blocks would
+// be mostly padding.
+constexpr Index kNarrowInput = 8;
+
+// See single_row(); measured with hidden 133 (faster unpacked) and 785 (slower).
+constexpr Index kUnpackedBytes = 512 << 10;
+constexpr Index kUnpackedSteps = 4;
+
+template <class T>
+struct BackwardLoop {
+  const LayerPlan<T>& plan;
+  const LayerBackward<T>& args;
+  PreviousState<T> previous;
+  WeightGradient<T> weights;
+  ForwardLoop<T> forward;  // with checkpoints: computes records anew
+  T* segment = nullptr;    // with checkpoints: the records of k steps
+  T* columns_x = nullptr;  // W_ih for d_x: in column blocks, or in panels if narrow
+  T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
+  T* d_gates = nullptr;    // (P, chunk rows, 4 W)
+  T* d_h = nullptr;        // (N, padded units)
+  T* d_c = nullptr;        // LSTM: (P, N, W)
+  T* c_first = nullptr;    // LSTM: (P, N, W)
+  T* held_d_h = nullptr;   // as d_h, of the rows whose step is masked
+  T* held_d_c = nullptr;   // as d_c
+  T* zeros = nullptr;      // (padded units)
+
+  BackwardLoop(const LayerPlan<T>& of, const LayerBackward<T>& arrays)
+      : plan(of),
+        args(arrays),
+        previous{of, arrays.output, arrays.h0},
+        weights{of, arrays, previous},
+        forward(of, arrays.x, {}, previous) {
+    measure_chunks();
+  }
+  BackwardLoop(const BackwardLoop&) = delete;
+  BackwardLoop& operator=(const BackwardLoop&) = delete;
+
+  Index blocks(Index cols) const {
+    return (cols + plan.gate_line() - 1) / plan.gate_line();
+  }
+  // A batch of one reads W_hh where it lies, if it stays in L2 or the steps are too few
+  // to repay packing: rows that straddle cache lines are read at half speed from L3.
+  bool single_row() const {
+    const Index bytes = plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)};
+    return plan.batch_size == 1 &&
+           (bytes <= kUnpackedBytes || plan.seq_len <= kUnpackedSteps);
+  }
+  bool narrow() const { return plan.input_size < kNarrowInput; }
+  Index d_gate_panel() const { return weights.d_gate_panel(); }
+
+  // As many steps before `end` as have kChunkRows rows, one at least.
+  Index chunk_begin(Index end) const {
+    Index begin = end - 1;
+    while (begin > 0 && plan.rows_between(begin - 1, end) <= kChunkRows) --begin;
+    return begin;
+  }
+
+  void measure_chunks() {
+    for (Index end = plan.seq_len; end > 0; end = chunk_begin(end)) {
+      weights.chunk_rows =
+          std::max(weights.chunk_rows, plan.rows_between(chunk_begin(end), end));
+    }
+    weights.single_chunk = plan.seq_len == 0 || chunk_begin(plan.seq_len) == 0;
+  }
+
+  void run(const Split& split, const Team& team) const {
+    if (segment != nullptr) pack_weights(plan, args.params, team, forward.packed);
+    for (Index end = plan.seq_len; end > 0;) {
+      const Index begin = chunk_begin(end);
+      const Part part = part_of(plan, split, team, plan.widest(begin, end));
+      for (Index step = end - 1; step >= begin; --step) {
+        if (segment != nullptr && step + 1 == segment_end(step)) {
+          run_segment(step, split, team);
+        }
+        run_step(step, plan.first_time(begin, end), part, split, team);
+      }
+      weights.pack(begin, end,
+                   split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
+      team.barrier();
+      if (args.d_x.data != nullptr) input_gradient(begin, end, team);
+      weights.add(begin, end, team);
+      team.barrier();
+      end = begin;
+    }
+  }
+
+  void run_step(Index step, Index chunk_time, const Part& chunk_part,
+                const Split& split, const Team& team) const {
+    const Index t = plan.time_of(step);
+    const Part part = chunk_part.first(plan.rows.count(t));
+    const Index chunk_row =
+        plan.rows.first(t) - plan.rows.first(chunk_time) + part.rows.begin;
+    const bool special = plan.rows.flags_at(t) != 0;
+    if (special) save_held(t, part);
+    cell_backward(step, chunk_row, part);
+    if (special) finish_cell(t, chunk_row, part);
+    if (!split.by_rows) team.barrier();
+    if (step > 0 || args.d_h0 != nullptr) {
+      const Team shared = split.by_rows ? Team(0, 1) : team;
+      const Team::Range units = state_gradient(step, chunk_row, part, shared);
+      if (special) finish_state(t, part, units);
+    }
+    if (!split.by_rows) team.barrier();
+  }
+
+  // The steps whose records are computed together with this one's: [begin, end).
+  Index segment_begin(Index step) const {
+    return segment != nullptr ? step - step % args.checkpoint_every : 0;
+  }
+  Index segment_end(Index step) const {
+    if (segment == nullptr) return plan.seq_len;
+    return std::min(segment_begin(step) + args.checkpoint_every, plan.seq_len);
+  }
+  // LSTM: c before the first step of a segment; null: the initial one.
+  const T* segment_c(Index step) const {
+    const Index number =
+        segment_begin(step) / std::max<Index>(1, args.checkpoint_every);
+    if (number == 0 || !plan.lstm()) return nullptr;
+    return args.checkpoints +
+           (number - 1) * plan.stored_rows * plan.panels * plan.width;
+  }
+
+  // Every thread may hold other rows than it does in backward.
+  void run_segment(Index step, const Split& split, const Team& team) const {
+    ForwardLoop<T> loop = forward;
+    loop.begin = segment_begin(step);
+    loop.end = segment_end(step);
+    loop.begin_c = segment_c(step);
+    team.barrier();
+    loop.run(split, team);
+    team.barrier();
+  }
+
+  PanelRows<const T> records_at(Index step, Index t, Index offset) const {
+    const T* records = segment != nullptr ? segment : args.records;
+    const Index first = plan.first_time(segment_begin(step), segment_end(step));
+    return record_rows(plan, records, t, first, offset,
+                       segment != nullptr ? plan.batch_size : plan.stored_rows);
+  }
+
+  // All threads of the team call this; ends with a barrier.
+  void pack_columns(const Team& team) const {
+    const Kernels<T>& k = *plan.kernels;
+    if (!single_row()) {
+      const Team::Range h = team.share(blocks(plan.hidden_size));
+      k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
+                     h.end, columns_h);
+    }
+    if (args.d_x.data != nullptr) {
+      const Team::Range x =
+          team.share(narrow() ? plan.panels : blocks(plan.input_size));
+      (narrow() ? k.pack_panels : k.pack_columns)(plan.map_x, args.params.weight_ih,
+                                                  plan.input_size, x.begin, x.end,
+                                                  columns_x);
+    }
+    team.barrier();
+  }
+
+  PanelRows<const T> c_before(Index step) const {
+    const Index t = plan.time_of(step);
+    if (previous.carried(t) == 0) return state_rows<T, const T>(plan, c_first);
+    if (step == segment_begin(step)) return checkpoint_rows(plan, segment_c(step));
+    return records_at(step, previous.time_before(t), plan.gate_line());
+  }
+
+  void cell_backward(Index step, Index chunk_row, const Part& part) const {
+    const Kernels<T>& k = *plan.kernels;
+    const Index row = part.rows.begin;
+    const Index t = plan.time_of(step);
+    const PanelRows<const T> gates = records_at(step, t, 0);
+    const bool staged = previous.staged(t);
+
+    PointwiseBackwardArgs<T> a{};
+    a.rows = part.row_count();
+    a.panel_begin = part.panels.begin;
+    a.panel_end = part.panels.end;
+    a.hidden_size = plan.hidden_size;
+    a.gates = gates.at(row, 0);
+    a.gate_row_stride = gates.row_stride;
+    a.gate_panel_stride = gates.panel_stride;
+    if (args.d_output.data != nullptr) {
+      a.d_output = plan.rows.at(args.d_output, t, row);
+      a.d_output_stride = args.d_output.stride_n;
+    }
+    a.d_h = d_h + row * plan.padded_units;
+    a.d_h_stride = plan.padded_units;
+    a.d_gates = d_gates + chunk_row * plan.gate_line();
+    a.d_gate_panel_stride = d_gate_panel();
+    a.cell_activation = static_cast<int>(plan.cell_activation);
+    a.output_activation = static_cast<int>(plan.output_activation);
+    switch (plan.cell) {
+      case CellKind::lstm: {
+        const PanelRows<const T> c = records_at(step, t, plan.gate_line());
+        PanelRows<const T> c_prev = c_before(step);
+        if (staged) {
+          previous.stage_c(t, part, c_prev, state_rows<T, const T>(plan, c_first));
+          c_prev = state_rows<T, const T>(plan, previous.staged_c);
+        }
+        a.c = c.at(row, 0);
+        a.c_row_stride = c.row_stride;
+        a.c_panel_stride = c.panel_stride;
+        a.c_prev = c_prev.at(row, 0);
+        a.c_prev_row_stride = c_prev.row_stride;
+        a.c_prev_panel_stride = c_prev.panel_stride;
+        a.d_c = d_c + row * plan.width;
+        a.d_c_panel_stride = plan.batch_size * plan.width;
+        k.lstm_backward(a);
+        break;
+      }
+      case CellKind::gru:
+        if (staged) {
+          previous.stage_h(t, part);
+          a.h_prev = previous.staged_h + row * plan.padded_units;
+          a.h_prev_stride = plan.padded_units;
+        } else {
+          a.h_prev = previous.h_rows(t, row, a.h_prev_stride);
+        }
+        k.gru_backward(a);
+        break;
+      case CellKind::rnn:
+        k.rnn_backward(a);
+        break;
+    }
+  }
+
+  // A masked step hands d_h, with d_output, and d_c on as they are.
+  void save_held(Index t, const Part& part) const {
+    const Index unit = part.panels.begin * plan.panel_units;
+    const Index end = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      if (!previous.held(t, n)) continue;
+      const T* from = d_h + n * plan.padded_units;
+      T* to = held_d_h + n * plan.padded_units;
+      const T* d_output =
+          args.d_output.data != nullptr ? plan.rows.at(args.d_output, t, n) : nullptr;
+      for (Index u = unit; u < end; ++u) {
+        to[u] = d_output != nullptr ? from[u] + d_output[u] : from[u];
+      }
+      if (plan.lstm()) copy_state(n, part, d_c, held_d_c);
+    }
+  }
+
+  // A masked step has no d_gates; a reset ends d_c.
+  void finish_cell(Index t, Index chunk_row, const Part& part) const {
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      if (previous.held(t, n)) {
+        T* row = d_gates + (chunk_row + n - part.rows.begin) * plan.gate_line();
+        for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+          std::fill_n(row + p * d_gate_panel(), plan.gate_line(), T(0));
+        }
+        if (plan.lstm()) copy_state(n, part, held_d_c, d_c);
+      }
+      if (plan.lstm() && previous.reset(t, n)) {
+        for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+          std::fill_n(state_rows(plan, d_c).at(n, p), plan.width, T(0));
+        }
+      }
+    }
+  }
+
+  // The same for d_h, after the product.
+  void finish_state(Index t, const Part& part, const Team::Range& units) const {
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      T* row = d_h + n * plan.padded_units;
+      if (previous.reset(t, n)) {
+        std::fill(row + units.begin, row + units.end, T(0));
+      } else if (previous.held(t, n)) {
+        const T* held = held_d_h + n * plan.padded_units;
+        std::copy(held + units.begin, held + units.end, row + units.begin);
+      }
+    }
+  }
+
+  void copy_state(Index n, const Part& part, T* from, T* to) const {
+    for (Index p = part.panels.begin; p < part.panels.end; ++p) {
+      std::copy_n(state_rows(plan, from).at(n, p), plan.width,
+                  state_rows(plan, to).at(n, p));
+    }
+  }
+
+  // A product whose left side is rows of d_gates, over the slots of `map`.
+  ProductArgs<T> product_args(const PanelMap& map, Index chunk_row, Index rows) const {
+    ProductArgs<T> a{};
+    a.rows = rows;
+    a.a = d_gates + chunk_row * plan.gate_line() + map.slot_begin * plan.width;
+    a.a_row_stride = plan.gate_line();
+    a.a_panel_stride = d_gate_panel();
+    a.panels = plan.panels;
+    a.panel_size = slots_of(map) * plan.width;
+    a.padding = plan.padding();
+    return a;
+  }
+
+  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part. Returns the units
+  // that this thread has computed.
+  Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
+                             const Team& team) const {
+    const bool accumulate = plan.cell == CellKind::gru;
+    ProductArgs<T> a = product_args(plan.map_h, chunk_row, part.row_count());
+    if (single_row()) {
+      const Team::Range cols = team.share(plan.hidden_size, plan.width);
+      plan.kernels->row_product({&plan.map_h, cols.begin, cols.end, plan.hidden_size,
+                                 a.a, a.a_panel_stride, plan.panels,
+                                 args.params.weight_hh, d_h, accumulate});
+      return cols;
+    }
+    const Team::Range range = team.share(blocks(plan.hidden_size));
+    a.block_begin = range.begin;
+    a.block_end = range.end;
+    a.descending = step % 2 != 0;
+    a.cols = plan.hidden_size;
+    a.b = columns_h;
+    a.c = d_h + part.rows.begin * plan.padded_units;
+    a.c_stride = plan.padded_units;
+    a.accumulate = accumulate;
+    plan.kernels->product(a);
+    return {std::min(range.begin * plan.gate_line(), plan.hidden_size),
+            std::min(range.end * plan.gate_line(), plan.hidden_size)};
+  }
+
+  // d_x of a chunk. The rows of a register tile are taken along all rows of the chunk
+  // where they follow each other, else along the longer of the two axes, batch or time.
+  void input_gradient(Index begin, Index end, const Team& team) const {
+    const Index steps = end - begin;
+    const Index first = plan.first_time(begin, end);
+    const SequenceView<T>& d_x = args.d_x;
+    ProductArgs<T> a = product_args(plan.map_x, 0, 0);
+    a.block_end = blocks(plan.input_size);
+    a.cols = plan.input_size;
+    a.b = columns_x;
+    a.accumulate = args.accumulate_d_x;
+    const auto product =
+        narrow() ? plan.kernels->narrow_product : plan.kernels->product;
+    const auto rows_of = [&](Index chunk_row, const Team::Range& share) {
+      a.rows = share.end - share.begin;
+      a.a = product_args(plan.map_x, chunk_row, 0).a;
+      product(a);
+    };
+    if (plan.rows.offsets != nullptr ||
+        d_x.stride_t == plan.batch_size * d_x.stride_n) {
+      const Team::Range share = team.share(plan.rows_between(begin, end));
+      a.c = plan.rows.at(d_x, first, 0) + share.begin * d_x.stride_n;
+      a.c_stride = d_x.stride_n;
+      rows_of(share.begin, share);
+    } else if (plan.batch_size >= steps) {
+      const Team::Range share = team.share(plan.batch_size);
+      a.c_stride = d_x.stride_n;
+      for (Index i = 0; i < steps; ++i) {
+        a.c = plan.rows.at(d_x, first + i, share.begin);
+        rows_of(i * plan.batch_size + share.begin, share);
+      }
+    } else {
+      const Team::Range share = team.share(steps);
+      a.a_row_stride = plan.batch_size * plan.gate_line();
+      a.c_stride = d_x.stride_t;
+      for (Index n = 0; n < plan.batch_size; ++n) {
+        a.c = plan.rows.at(d_x, first + share.begin, n);
+        rows_of(share.begin * plan.batch_size + n, share);
+      }
+    }
+  }
+
+  // The weights packed for d_h and d_x, which pack_columns fills.
+  void take_columns(Arena& arena) {
+    const Index lanes = plan.panels * plan.width;
+    const auto padded = [&](Index cols) {
+      return (cols + plan.width - 1) / plan.width * plan.width;
+    };
+    const Index h_lines = single_row() ? 0 : lanes * slots_of(plan.map_h);
+    const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
+    columns_h = arena.take<T>(checked_product(h_lines, padded(plan.hidden_size)));
+    columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
+  }
+
+  // All other scratch but the sums of the weight gradient.
+  void take(Arena& arena) {
+    const auto rows_of = [&](Index rows, Index values) {
+      return arena.take<T>(checked_product(rows, values));
+    };
+    const Index rows = plan.batch_size;
+    const Index lanes = plan.panels * plan.width;
+    const Index c_lanes = plan.lstm() ? lanes : 0;
+    const Index held = plan.rows.flags != nullptr ? rows : 0;
+    d_gates = rows_of(weights.chunk_rows, lanes * kSlots);
+    d_h = rows_of(rows, plan.padded_units);
+    d_c = rows_of(rows, c_lanes);
+    c_first = rows_of(rows, c_lanes);
+    held_d_h = rows_of(held, plan.padded_units);
+    held_d_c = rows_of(held, c_lanes);
+    zeros = arena.take<T>(plan.padded_units);
+    previous.take(arena);
+    weights.take_operands(arena);
+    if (args.checkpoint_every == 0) return;
+    forward.end = std::min(args.checkpoint_every, plan.seq_len);
+    forward.take(arena, true);
+    segment = rows_of(segment_rows(), plan.panels * plan.record);
+  }
+
+  // The most rows (t, n) that a segment has.
+  Index segment_rows() const {
+    Index most = 0;
+    for (Index begin = 0; begin < plan.seq_len; begin += args.checkpoint_every) {
+      const Index end = std::min(begin + args.checkpoint_every, plan.seq_len);
+      most = std::max(most, plan.rows_between(begin, end));
+    }
+    return most;
+  }
+
+  void begin_state() {
+    std::fill_n(zeros, plan.padded_units, T(0));
+    previous.zeros = zeros;
+    weights.d_gates = d_gates;
+    forward.records = segment;
+    forward.state = c_first;
+    if (plan.padding() > 0) {
+      // Half kernels leave the padding of the last panel alone; dot products read it.
+      std::fill_n(d_gates + (plan.panels - 1) * d_gate_panel(), d_gate_panel(), T(0));
+    }
+    std::fill_n(d_h, plan.batch_size * plan.padded_units, T(0));
+    if (args.d_h_n != nullptr) {
+      for (Index n = 0; n < plan.batch_size; ++n) {
+        std::copy_n(args.d_h_n + n * plan.hidden_size, plan.hidden_size,
+                    d_h + n * plan.padded_units);
+      }
+    }
+    if (plan.lstm()) {
+      pack_state(plan, args.c0, c_first);
+      pack_state(plan, args.d_c_n, d_c);
+    }
+  }
+
+  void end_state() const {
+    if (args.d_h0 != nullptr) {
+      for (Index n = 0; n < plan.batch_size; ++n) {
+        std::copy_n(d_h + n * plan.padded_units, plan.hidden_size,
+                    args.d_h0 + n * plan.hidden_size);
+      }
+    }
+    if (args.d_c0 != nullptr && plan.lstm()) {
+      unpack_state<T>(plan, state_rows(plan, d_c), 0, plan.batch_size, args.d_c0);
+    }
+  }
+};
+
+}  // namespace fastlstm
