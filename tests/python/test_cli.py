@@ -221,6 +221,23 @@ def test_output_folder_that_is_a_file_is_refused_before_work(capsys, tmp_path):
     assert target.read_text() == "kept"
 
 
+@pytest.mark.parametrize("embedded", [False, True])
+def test_info_prints_the_error_of_bfloat16(capsys, tmp_path, embedded):
+    layer, head = fl.GRU(3, 16, bidirectional=True, rng=0), fl.Linear(32, 2, rng=0)
+    table = fl.Embedding(9, 3, rng=0) if embedded else None
+    model = fl.SequenceModel(layer, head, embedding=table)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    assert main(["info", str(path)]) == 0
+    line = next(t for t in capsys.readouterr().out.splitlines() if "bfloat16" in t)
+    assert 1e-5 < float(line.split("largest error ")[1].split()[0]) < 0.05
+    # Weights that bfloat16 holds cost nothing.
+    layer.round_weights("bfloat16")
+    model.save(path)
+    assert main(["info", str(path)]) == 0
+    assert "largest error 0 " in capsys.readouterr().out
+
+
 def test_info_on_what_is_no_model(capsys, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"not a model")

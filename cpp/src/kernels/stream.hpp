@@ -12,12 +12,15 @@ namespace {
 // Two panels are 8 sums in flight: two FMA a cycle at a latency of 4.
 constexpr int kRowPanels = 2;
 
-// sums[p][first + v] += sum over k of a[k] * b[p][k][v], panels b_stride apart
+// sums[p][first + v] += sum over k of a[k] * b[p][k][v], panels b_stride apart. Inlined
+// by force: out of line the sums would live in memory.
 template <int kFirst, int kVecs, class V, int kPanels, class Weight>
-inline void accumulate_row(V (&sums)[kPanels][kSlots], const typename V::Value* a,
-                           Index size, const Weight* b, Index b_stride) {
+[[gnu::always_inline]] inline void accumulate_row(V (&sums)[kPanels][kSlots],
+                                                  const typename V::Value* a,
+                                                  Index size, const Weight* b,
+                                                  Index b_stride) {
   constexpr int kRows = StoredRows<Weight>::kCount;
-  const auto add = [&](Index k, int rows) {
+  const auto add = [&](Index k, int rows) __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 4
@@ -32,6 +35,7 @@ inline void accumulate_row(V (&sums)[kPanels][kSlots], const typename V::Value* 
     b += kVecs * V::kWidth;
   };
   Index k = 0;
+#pragma GCC unroll 4
   for (; k + kRows <= size; k += kRows) add(k, kRows);
   if (k < size) add(k, 1);
 }
@@ -39,7 +43,8 @@ inline void accumulate_row(V (&sums)[kPanels][kSlots], const typename V::Value* 
 // sums = init + x W_ih^T + h W_hh^T of row 0 for kPanels panels. Half a vector reads
 // the narrow copy of the last panel, which lies behind it.
 template <class Slots, class Weight, int kSlot, class V, int kPanels, class T>
-inline void row_sums(const GateArgs<T>& g, Index panel, V (&sums)[kPanels][kSlots]) {
+[[gnu::always_inline]] inline void row_sums(const GateArgs<T>& g, Index panel,
+                                            V (&sums)[kPanels][kSlots]) {
   constexpr Index kXLine = Slots::kXCount * kSlot;
   constexpr Index kHLine = Slots::kHCount * kSlot;
 #pragma GCC unroll 4

@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import fastlstm as fl
 from fastlstm.cli.common import add_common, set_threads
 
@@ -69,4 +72,32 @@ def model_lines(path: Path) -> list[tuple[str, str]]:
             f"{name} {value:.4g}" for name, value in model.training_summary.items()
         ]
         lines.append(("training", ", ".join(summary)))
+    if model.recurrent.dtype == np.float32:
+        error, steps = bfloat16_error(path)
+        text = f"largest error {error:.2g} of the head's output in {steps} random steps"
+        lines.append(("bfloat16", text))
     return lines
+
+
+def bfloat16_error(path: Path, steps: int = 100, rows: int = 8) -> tuple[float, int]:
+    """Return max |difference| that ``fl.load(..., precision="bfloat16")`` makes.
+
+    Over all outputs of the head at all steps, on the same seeded random input: standard
+    normal values, or indices of the embedding.
+    """
+    exact, rounded = fl.load(path), fl.load(path, precision="bfloat16")
+    rng = np.random.default_rng(0)
+    x: npt.NDArray[Any]
+    if exact.embedding is not None:
+        x = rng.integers(exact.embedding.num_embeddings, size=(rows, steps))
+    else:
+        size = (rows, steps, exact.recurrent.input_size)
+        x = rng.standard_normal(size, np.float32)
+
+    def outputs(model: fl.SequenceModel) -> Any:
+        inputs = x if model.embedding is None else model.embedding(x)
+        if not model.recurrent.batch_first:
+            inputs = inputs.swapaxes(0, 1)
+        return model.head(model.recurrent(inputs)[0])
+
+    return float(np.abs(outputs(exact) - outputs(rounded)).max()), steps
