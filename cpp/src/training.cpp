@@ -163,7 +163,9 @@ class Step {
     for (Index n = 0; n < rows_; ++n) {
       const Value* in = lines + sample(n) * answers_ * size;
       for (Index r = 0; r < answers_; ++r) {
-        std::copy_n(in + r * size, size, out + r * answer_stride + n * row_stride);
+        // Mostly of size 1: a call to copy would cost more than the copying.
+        Value* line = out + r * answer_stride + n * row_stride;
+        for (Index i = 0; i < size; ++i) line[i] = in[r * size + i];
       }
     }
     return out;

@@ -56,7 +56,7 @@ def small_mnist(folder, out):
     return ["mnist", "--data", folder, "--out", out, "--hidden", 8, "--quiet"]
 
 
-@pytest.mark.parametrize("preset", ["default", "best", "classic"])
+@pytest.mark.parametrize("preset", ["default", "fast", "best", "classic", "pixels"])
 def test_mnist_trains_saves_and_plots(capsys, tmp_path, mnist_folder, preset):
     out = tmp_path / "out"
     argv = [*small_mnist(mnist_folder, out), "--preset", preset, "--epochs", 2]
@@ -70,6 +70,28 @@ def test_mnist_trains_saves_and_plots(capsys, tmp_path, mnist_folder, preset):
     described = capsys.readouterr().out
     assert "classification" in described
     assert "epochs 2" in described
+
+
+def test_mnist_profile_names_what_the_time_went_to(capsys, tmp_path, mnist_folder):
+    argv = [*small_mnist(mnist_folder, tmp_path / "out"), "--profile"]
+    assert main([str(a) for a in argv]) == 0
+    text = capsys.readouterr().out
+    table = text[text.index("time of training") :]
+    for name in ("forward", "backward", "optimizer", "outside the core"):
+        assert f"\n{name}" in table
+
+
+def test_mnist_pixels_start_with_memories_of_all_lengths(tmp_path, mnist_folder):
+    argv = [*small_mnist(mnist_folder, tmp_path / "out"), "--preset", "pixels"]
+    argv += ["--epochs", 1, "--lr", 1e-9]
+    assert main([str(a) for a in argv]) == 0
+    lstm = fl.load(tmp_path / "out" / "mnist.safetensors").recurrent
+    assert lstm.input_size == 1
+    i, f, g, o = lstm.params["bias_l0"].reshape(4, 8)
+    np.testing.assert_allclose(i, -f, atol=1e-6)
+    assert ((f >= 0) & (f < np.log(783))).all()
+    assert np.unique(f).size == 8
+    np.testing.assert_allclose([g, o], 0, atol=1e-6)
 
 
 def test_mnist_takes_any_piece_and_activation(tmp_path, mnist_folder):
