@@ -13,10 +13,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import PEERS, Candidate, Problem
+from peers import PEERS, Candidate, Prepare, Problem
 
 
 def main(name: str, threads: int, isa: str) -> None:
@@ -51,6 +52,8 @@ def main(name: str, threads: int, isa: str) -> None:
             except Exception as error:  # the other side reports it
                 best = None
                 answer({"error": f"{type(error).__name__}: {error}"})
+        elif question["ask"] == "memory":
+            answer({"bytes": step_memory(prepare, question)})
         elif best is not None:
             answer({"seconds": median_time(best.run, question["seconds"])})
 
@@ -64,6 +67,24 @@ def fastest(candidates: list[Candidate]) -> tuple[Candidate, dict[str, Any]]:
         times[candidate.name] = median_time(candidate.run, 0.2) if many else 0.0
     best = min(candidates, key=lambda candidate: times[candidate.name])
     return best, {"way": best.name, "tried": times}
+
+
+def step_memory(prepare: Prepare, question: dict[str, Any]) -> int:
+    """Return the peak of resident bytes in some steps, above that after import."""
+    imported = _status_bytes("VmRSS")
+    work = prepare(Problem(**question["problem"]))[0].run
+    # Forget the peak so far, of making the data.
+    Path("/proc/self/clear_refs").write_text("5")
+    for _ in range(question["steps"]):
+        work()
+    return _status_bytes("VmHWM") - imported
+
+
+def _status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) << 10
+    raise ValueError(f"{field} is not in /proc/self/status")
 
 
 def median_time(work: Callable[[], object], seconds: float) -> float:

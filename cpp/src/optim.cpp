@@ -34,7 +34,7 @@ class Pieces {
     parallel_ = total >= kMinParallelSize && pieces_ <= kMaxPieces;
   }
 
-  int threads() const { return parallel_ ? num_threads() : 1; }
+  int threads() const { return parallel_ ? useful_threads() : 1; }
   Index count() const { return pieces_; }
 
   // Calls body(piece, param, begin, n) for the pieces of a range, in order.

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -184,6 +185,7 @@ int default_threads() {
 }
 
 std::atomic<int> thread_limit{0};
+std::atomic<bool> oversubscription{false};
 
 }  // namespace
 
@@ -203,6 +205,16 @@ int num_threads() {
 void set_num_threads(int n) {
   thread_limit.store(checked_threads(n, "num_threads", std::to_string(n)),
                      std::memory_order_relaxed);
+}
+
+int useful_threads() {
+  const int threads = num_threads();
+  if (oversubscription.load(std::memory_order_relaxed)) return threads;
+  return std::min(threads, available_cpus());
+}
+
+void allow_oversubscription(bool allow) {
+  oversubscription.store(allow, std::memory_order_relaxed);
 }
 
 void Team::barrier() const {

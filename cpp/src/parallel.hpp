@@ -31,6 +31,10 @@ class Team {
   int size_;
 };
 
+// Threads to share a call among: num_threads(), but not more than there are CPUs. More
+// would only wait for each other at every barrier.
+int useful_threads();
+
 using RegionBody = void (*)(void* context, const Team& team);
 void run_region(int threads, RegionBody body, void* context);
 

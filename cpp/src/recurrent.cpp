@@ -76,7 +76,7 @@ SequenceView<const T> read_only(const SequenceView<T>& view) {
 template <class Body>
 void parallel_over(Index values, Body body) {
   constexpr Index kMinValues = 200000;
-  parallel(values > kMinValues ? num_threads() : 1, body);
+  parallel(values > kMinValues ? useful_threads() : 1, body);
 }
 
 template <class T>

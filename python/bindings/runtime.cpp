@@ -16,6 +16,7 @@ void register_runtime(py::module_& m) {
   m.def("cpu_name", &cpu_name);
   m.def("cache_bytes", &cache_bytes, py::arg("level"));
   m.def("available_cpus", &available_cpus);
+  m.def("allow_oversubscription", &allow_oversubscription, py::arg("allow"));
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   using ReleaseGil = py::call_guard<py::gil_scoped_release>;

@@ -42,7 +42,8 @@ def get_num_threads() -> int:
     """Return the most threads that one call may use.
 
     The default is FASTLSTM_NUM_THREADS, else the CPUs of the affinity mask within the
-    container's quota. Results never depend on it.
+    container's quota. Results never depend on it, and no call uses more threads than
+    there are CPUs.
     """
     return _core.num_threads()
 

@@ -50,17 +50,63 @@ void check_threads(const Shape& shape) {
   set_num_threads(available_cpus());
 }
 
-// Row n of a (outer, N, inner) array.
+// Rows [begin, end) of a (outer, N, inner) array.
 template <class T>
-std::vector<T> row_of(const std::vector<T>& all, Index batch_size, Index inner,
-                      Index n) {
-  std::vector<T> row;
-  for (std::size_t begin = static_cast<std::size_t>(n * inner); begin < all.size();
-       begin += static_cast<std::size_t>(batch_size * inner)) {
-    const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin);
-    row.insert(row.end(), first, first + inner);
+std::vector<T> rows_of(const std::vector<T>& all, Index batch_size, Index inner,
+                       Index begin, Index end) {
+  std::vector<T> rows;
+  const auto size = static_cast<Index>(all.size());
+  for (Index outer = 0; outer < size; outer += batch_size * inner) {
+    const auto first = all.begin() + outer;
+    rows.insert(rows.end(), first + begin * inner, first + end * inner);
   }
-  return row;
+  return rows;
+}
+
+// Rows [begin, end) of a problem as a batch of their own.
+template <class T>
+Problem<T> part_of_batch(const Problem<T>& whole, Index begin, Index end) {
+  const RecurrentConfig& config = whole.config;
+  Problem<T> part(config, whole.seq_len, end - begin);
+  part.params = whole.params;
+  part.x = rows_of(whole.x, whole.batch_size, config.input_size, begin, end);
+  part.h0 = rows_of(whole.h0, whole.batch_size, config.hidden_size, begin, end);
+  part.c0 = rows_of(whole.c0, whole.batch_size, config.hidden_size, begin, end);
+  return part;
+}
+
+template <class T>
+Outcome<T> part_of_batch(const Outcome<T>& whole, const Problem<T>& problem,
+                         Index begin, Index end) {
+  const auto part = [&](const std::vector<T>& all, Index inner) {
+    return rows_of(all, problem.batch_size, inner, begin, end);
+  };
+  const Index units = problem.config.hidden_size;
+  return {part(whole.output, problem.units()), part(whole.h_n, units),
+          part(whole.c_n, units)};
+}
+
+// Runs a sequence in chunks, the state carried by hand; each chunk on its own threads.
+template <class T>
+Outcome<T> run_in_chunks(const Problem<T>& whole, Index chunk) {
+  const Index inputs = whole.batch_size * whole.config.input_size;
+  Outcome<T> state = {{}, whole.h0, whole.c0};
+  std::vector<T> output;
+  for (Index begin = 0; begin < whole.seq_len; begin += chunk) {
+    const Index steps = std::min(chunk, whole.seq_len - begin);
+    Problem<T> part(whole.config, steps, whole.batch_size);
+    part.params = whole.params;
+    const auto first = whole.x.begin() + begin * inputs;
+    part.x.assign(first, first + steps * inputs);
+    part.h0 = state.h_n;
+    part.c0 = state.c_n;
+    set_num_threads(1 + static_cast<int>(begin / chunk % 3));
+    state = part.infer();
+    output.insert(output.end(), state.output.begin(), state.output.end());
+  }
+  set_num_threads(available_cpus());
+  state.output = std::move(output);
+  return state;
 }
 
 }  // namespace
@@ -114,19 +160,42 @@ TEST_CASE_TEMPLATE("a row alone gives the bits that it gives in a batch", T, flo
       const Problem<T> batch(config, 5, kBatch);
       const Outcome<T> whole = batch.infer();
       for (Index n = 0; n < kBatch; ++n) {
-        Problem<T> alone(config, 5, 1);
-        alone.params = batch.params;
-        alone.x = row_of(batch.x, kBatch, config.input_size, n);
-        alone.h0 = row_of(batch.h0, kBatch, config.hidden_size, n);
-        alone.c0 = row_of(batch.c0, kBatch, config.hidden_size, n);
-        const Outcome<T> got = alone.infer();
-        REQUIRE(same_bits(got.output, row_of(whole.output, kBatch, batch.units(), n)));
-        REQUIRE(same_bits(got.h_n, row_of(whole.h_n, kBatch, config.hidden_size, n)));
-        REQUIRE(same_bits(got.c_n, row_of(whole.c_n, kBatch, config.hidden_size, n)));
+        REQUIRE(part_of_batch(batch, n, n + 1).infer() ==
+                part_of_batch(whole, batch, n, n + 1));
       }
     }
   });
 }
+
+#if !defined(FASTLSTM_EMULATED)
+TEST_CASE("a part of a batch gives its bits for any sizes and threads") {
+  // Sizes that end in a half and in a whole panel, that are shared by rows and by
+  // panels, with x narrow and wide.
+  constexpr Index kBatch = 35;
+  for_each_isa([&] {
+    for (const CellKind cell : kCells) {
+      for (const auto& [inputs, units] :
+           {std::pair<Index, Index>{1, 24}, {40, 40}, {3, 130}, {64, 510}}) {
+        CAPTURE(units);
+        const Problem<float> batch(make_config(cell, inputs, units), 4, kBatch);
+        set_num_threads(1);
+        const Outcome<float> whole = batch.infer();
+        Index begin = 0;
+        int threads = 1;
+        for (const Index size : {1, 2, 3, 4, 5, 7, 1, 12}) {
+          CAPTURE(size);
+          set_num_threads(threads);
+          threads = threads % 4 + 1;
+          REQUIRE(part_of_batch(batch, begin, begin + size).infer() ==
+                  part_of_batch(whole, batch, begin, begin + size));
+          begin += size;
+        }
+      }
+    }
+  });
+  set_num_threads(available_cpus());
+}
+#endif
 
 TEST_CASE_TEMPLATE("a sequence in chunks gives the bits of the whole", T, float,
                    double) {
@@ -139,27 +208,72 @@ TEST_CASE_TEMPLATE("a sequence in chunks gives the bits of the whole", T, float,
         const Problem<T> whole(config, kSteps, batch_size);
         const Outcome<T> wanted = whole.infer();
         for (const Index chunk : {1, 7, 64}) {
-          Outcome<T> state = {{}, whole.h0, whole.c0};
-          std::vector<T> output;
-          for (Index begin = 0; begin < kSteps; begin += chunk) {
-            const Index steps = std::min(chunk, kSteps - begin);
-            Problem<T> part(config, steps, batch_size);
-            part.params = whole.params;
-            const auto first = whole.x.begin() + begin * batch_size * config.input_size;
-            part.x.assign(first, first + steps * batch_size * config.input_size);
-            part.h0 = state.h_n;
-            part.c0 = state.c_n;
-            state = part.infer();
-            output.insert(output.end(), state.output.begin(), state.output.end());
-          }
-          REQUIRE(same_bits(output, wanted.output));
-          REQUIRE(same_bits(state.h_n, wanted.h_n));
-          REQUIRE(same_bits(state.c_n, wanted.c_n));
+          REQUIRE(run_in_chunks(whole, chunk) == wanted);
         }
       }
     }
   });
 }
+
+#if !defined(FASTLSTM_EMULATED)
+TEST_CASE("chunks of large layers give the bits of the whole on any threads") {
+  for_each_isa([&] {
+    for (const CellKind cell : kCells) {
+      for (const Index batch_size : {1, 2, 17}) {
+        const Index units = batch_size > 2 ? 130 : 510;
+        const Problem<float> whole(make_config(cell, 70, units), 13, batch_size);
+        set_num_threads(1);
+        const Outcome<float> wanted = whole.infer();
+        for (const Index chunk : {1, 3, 8}) {
+          CAPTURE(chunk);
+          REQUIRE(run_in_chunks(whole, chunk) == wanted);
+        }
+      }
+    }
+  });
+}
+
+// What else the threads may share differently: every shape, trained on every
+// instruction set with several numbers of threads, and twice with the same.
+TEST_CASE("training gives the same bits on any threads and in every run") {
+  struct Work {
+    Shape shape;
+    Index layers;
+    bool bidirectional;
+  };
+  constexpr Work kWork[] = {
+      {{6, 1, 100, 500}, 1, false},  // a row alone whose weights are packed
+      {{66, 1, 8, 250}, 1, false},   // more steps than are projected at once
+      {{40, 1, 3, 133}, 2, true},    // a row alone that reads weights unpacked
+      {{5, 64, 2, 120}, 1, false},   // narrow x, shared by rows
+      {{3, 4, 2, 510}, 1, false},    // narrow x, shared by panels
+      {{2, 600, 3, 40}, 1, false},   // a step of more rows than one product takes
+      {{70, 16, 5, 24}, 1, false},   // many chunks, half a panel
+      {{6, 48, 20, 72}, 2, true},    // layers and directions, with dropout
+  };
+  for_each_isa([&] {
+    for (const CellKind cell : kCells) {
+      for (const Work& work : kWork) {
+        const Shape& shape = work.shape;
+        CAPTURE(shape.hidden_size);
+        RecurrentConfig config = make_config(cell, shape.input_size, shape.hidden_size);
+        config.num_layers = work.layers;
+        config.bidirectional = work.bidirectional;
+        config.dropout = work.layers > 1 ? 0.3 : 0.0;
+        const Problem<float> problem(config, shape.seq_len, shape.batch_size);
+        set_num_threads(1);
+        const std::vector<float> wanted = problem.gradients().flat();
+        for (const int threads : {1, 2, 3, 4, 8}) {
+          CAPTURE(threads);
+          set_num_threads(threads);
+          REQUIRE(same_bits(problem.gradients().flat(), wanted));
+        }
+      }
+    }
+  });
+  set_num_threads(available_cpus());
+}
+#endif
 
 TEST_CASE_TEMPLATE("keeping a tape does not change the output", T, float, double) {
   for_each_isa([] {

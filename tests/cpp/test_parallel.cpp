@@ -125,6 +125,18 @@ TEST_CASE("shares are whole units, in order, and cover everything") {
   }
 }
 
+TEST_CASE("a call uses no more threads than there are CPUs") {
+  const int cpus = available_cpus();
+  set_num_threads(cpus + 3);
+  CHECK(useful_threads() == cpus + 3);  // as main.cpp allows
+  allow_oversubscription(false);
+  CHECK(useful_threads() == cpus);
+  set_num_threads(1);
+  CHECK(useful_threads() == 1);
+  allow_oversubscription(true);
+  set_num_threads(cpus);
+}
+
 TEST_CASE("the number of threads is checked") {
   CHECK(available_cpus() >= 1);
   set_num_threads(3);

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import fastlstm as fl
+from fastlstm import _core
 
 # cmake and ninja come with the extra test; the environment need not be activated.
 os.environ["PATH"] = os.pathsep.join(
@@ -26,7 +27,9 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
-    """Set the number of threads; restored after the test."""
+    """Set the number of threads, above the CPUs too; restored after the test."""
     before = fl.get_num_threads()
+    _core.allow_oversubscription(True)
     yield fl.set_num_threads
+    _core.allow_oversubscription(False)
     fl.set_num_threads(before)

@@ -61,12 +61,60 @@ def test_thread_counts_of_another_type(n):
 def test_import_starts_no_thread_and_loads_no_extra():
     code = (
         "import sys, fastlstm\n"
-        "extras = {'matplotlib', 'tqdm', 'sklearn', 'pooch', 'scipy'}\n"
+        "extras = {'matplotlib', 'tqdm', 'sklearn', 'pooch', 'scipy', 'safetensors',\n"
+        "          'onnx', 'torch'}\n"
         "threads = len(__import__('os').listdir('/proc/self/task'))\n"
         "print(threads, extras & set(sys.modules))"
     )
     result = run_python(code, OPENBLAS_NUM_THREADS="1")
     assert result.stdout.split() == ["1", "set()"]
+
+
+def test_memory_is_taken_by_the_first_call_not_before():
+    # The layer's scratch for this batch is 18 MB; without it there are its parameters,
+    # their gradients and x, 1 MB together.
+    code = (
+        "import numpy as np\n"
+        "def resident():\n"
+        "    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return next(int(s.split()[1]) for s in lines if s.startswith('VmRSS'))\n"
+        "sizes = [resident()]\n"
+        "import fastlstm as fl\n"
+        "sizes.append(resident())\n"
+        "lstm = fl.LSTM(16, 128)\n"
+        "x = np.ones((100, 64, 16), np.float32)\n"
+        "sizes.append(resident())\n"
+        "lstm.forward(x)\n"
+        "sizes.append(resident())\n"
+        "print(*np.diff(sizes))"
+    )
+    result = run_python(code, OPENBLAS_NUM_THREADS="1")
+    imported, made, called = map(int, result.stdout.split())
+    assert imported < 20_000  # KiB: code and its modules
+    assert made < 2_000
+    assert called > 16_000
+
+
+def test_a_call_starts_no_more_threads_than_there_are_cpus():
+    code = (
+        "import os, numpy as np, fastlstm as fl\n"
+        "fl.set_num_threads(16)\n"
+        "fl.LSTM(16, 128)(np.ones((100, 256, 16), np.float32))\n"
+        "print(len(os.listdir('/proc/self/task')) <= fl.cpu_info()['cpus'])"
+    )
+    result = run_python(code, OPENBLAS_NUM_THREADS="1")
+    assert result.stdout.split() == ["True"], result.stderr
+
+
+def test_the_default_number_of_threads_follows_the_affinity_mask():
+    code = (
+        "import os\n"
+        "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
+        "import fastlstm as fl\n"
+        "print(fl.get_num_threads(), fl.cpu_info()['cpus'])"
+    )
+    result = run_python(code, FASTLSTM_NUM_THREADS="")
+    assert result.stdout.split() == ["1", "1"], result.stderr
 
 
 def test_a_forked_child_computes_the_same():
