@@ -9,7 +9,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -70,7 +69,7 @@ def replace_file(path: StrPath) -> Iterator[BinaryIO]:
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     # A name of its own, so that a target name of maximal length stays possible.
-    temporary = os.path.join(folder, f".fastlstm-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".fastlstm-{os.urandom(8).hex()}.tmp")
     try:
         kept_mode = _mode_of_existing(target)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

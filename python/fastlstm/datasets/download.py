@@ -6,7 +6,6 @@ what it serves must have the same checksums.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -67,7 +66,7 @@ def download_files(names: Iterable[str], folder: Path) -> None:
     mirrors = (url.rstrip("/"),) if url else _MIRRORS
     logger = pooch.get_logger()
     level = logger.level
-    logger.setLevel(logging.WARNING)  # pooch announces every file on stderr
+    logger.setLevel("WARNING")  # pooch announces every file on stderr
     try:
         for name in names:
             _download(pooch, f"{name}.gz", folder, mirrors)

@@ -7,7 +7,7 @@ its constructor's arguments in ``config``. The arithmetic is in the layers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from fastlstm._checks import check_array
 Array = npt.NDArray[Any]
 """Array of the layer's dtype, float32 or float64."""
 
-Seed = int | np.random.Generator | None
+# A string: numpy.random is imported when it is first used, and takes a while.
+Seed: TypeAlias = "int | np.random.Generator | None"
 """Where random numbers come from: fresh entropy, a seed, or a generator."""
 
 
