@@ -98,6 +98,7 @@ def fastlstm(threads: int, isa: str) -> Prepare:
             latest["output"], _ = lstm(x)
 
         def train() -> None:
+            latest.clear()  # as local variables of a training step end with it
             lstm.zero_grad()
             latest["output"], _, tape = lstm.forward(x)
             latest["x"], _ = lstm.backward(d_output, tape)
@@ -130,6 +131,7 @@ def torch(threads: int, isa: str) -> Prepare:
                 latest["output"] = lstm(x)[0]
 
         def train() -> None:
+            latest.clear()
             lstm.zero_grad(set_to_none=False)
             x.grad = None
             latest["output"] = lstm(x)[0]

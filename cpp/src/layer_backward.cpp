@@ -127,9 +127,17 @@ void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
   if (groups > 1) return backward_in_groups(plan, args, groups, pool);
   BackwardLoop<T> loop(plan, args);
   const Split split = choose_split(plan);
-  Buffer memory;
+  // The weights in columns have a block of their own: the one of forward's weights in
+  // panels fits, so that the two passes of a large layer share it.
+  Buffer columns;
   for (Arena arena;;) {
     loop.take_columns(arena);
+    if (columns.data() != nullptr) break;
+    columns = pool.acquire(arena.used());
+    arena = Arena(columns.data());
+  }
+  Buffer memory;
+  for (Arena arena;;) {
     loop.take(arena);
     loop.weights.take_sums(arena, split.threads);
     if (memory.data() != nullptr) break;
