@@ -18,7 +18,15 @@ def models():
     table = fl.Embedding(11, 6, rng=2)
     relu = fl.LSTM(2, 5, cell_activation="relu", output_activation="sigmoid", rng=0)
     linear = fl.LSTM(3, 8, cell_activation="linear", output_activation="linear", rng=0)
+    begun = fl.LSTM(2, 9, 2, learn_initial_state=True, rng=0)
+    begun_gru = fl.GRU(2, 7, learn_initial_state=True, rng=0)
+    for layer in (begun, begun_gru):
+        for name, value in layer.params.items():
+            if name[:2] in ("h0", "c0"):
+                value[:] = np.random.default_rng(3).normal(size=value.shape)
     return {
+        "begun": _model(begun, 2),
+        "begun_gru": _model(begun_gru, 1),
         "amp": _model(fl.LSTM(1, 16, rng=0), 1),
         "deep": _model(fl.LSTM(9, 13, 3, dropout=0.5, rng=0), 3),
         "relu": _model(relu, 2),

@@ -55,6 +55,8 @@ def fields_of(weights: Weights) -> list[tuple[str, Array]]:
         if matrix.scales is not None:
             fields.append((name + "_scale", matrix.scales))
 
+    for part, rows in weights.initial.items():
+        fields.append((f"initial_{part}", rows))
     if weights.table is not None:
         add("table", weights.table)
     for index, layer in enumerate(weights.layers):
@@ -98,7 +100,9 @@ def header_text(
         "about": _about(model, weights, sizes, name, cpp),
         "state": _state(model),
         "weights": _weights(weights, cpp),
-        "arithmetic": "\n".join([*arithmetic, _RESET, _step(model, weights), _PROCESS]),
+        "arithmetic": "\n".join(
+            [*arithmetic, _reset(weights), _step(model, weights), _PROCESS]
+        ),
         "offered": "\n".join([*classes, _self_test(model, sample)]),
     }
     filled = Template(template).safe_substitute(parts)
@@ -213,10 +217,20 @@ def _cell(model: SequenceModel) -> str:
     return code.rnn_cell(recurrent.hidden_size, config["nonlinearity"])
 
 
-_RESET = """\
-/* The state before the first step of a sequence. */
-$fn void ${p}reset($State* state)$noexcept { memset(state, 0, sizeof *state); }
-"""
+def _reset(weights: Weights) -> str:
+    lines = [
+        f"  memcpy(state->{part}, ($stored)->initial_{part}, sizeof state->{part});"
+        for part in weights.initial
+    ]
+    return "\n".join(
+        [
+            "/* The state before the first step of a sequence. */",
+            "$fn void ${p}reset($State* state)$noexcept {",
+            *(lines or ["  memset(state, 0, sizeof *state);"]),
+            "}",
+            "",
+        ]
+    )
 
 
 def _step(model: SequenceModel, weights: Weights) -> str:

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 _LANGUAGES = {"c": (".h",), "c++": (".hpp", ".hh", ".hxx")}
 _MAX_NAME = 63  # characters that C99 promises to tell apart
-# Words of C and C++, and names that the standard library may have as macros.
+# Words of C and C++, predefined macros, and what the header itself uses.
 _WORDS = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t
 char32_t char8_t class co_await co_return co_yield compl concept const const_cast
@@ -33,7 +33,7 @@ main mutable namespace new noexcept not not_eq nullptr operator or or_eq private
 protected public register reinterpret_cast requires restrict return short signed sizeof
 static static_assert static_cast std struct switch template this thread_local throw true
 try typedef typeid typename typeof union unix unsigned using virtual void volatile
-wchar_t while xor xor_eq
+wchar_t while xor xor_eq int8_t int32_t uint32_t memcpy memset
 """
 _RESERVED = frozenset(_WORDS.split())
 # Numbers that the self-test stores, at most; always two steps at least.

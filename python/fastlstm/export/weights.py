@@ -22,8 +22,11 @@ Array = npt.NDArray[Any]
 # Constructor arguments that the generated code follows, or that inference never sees.
 _FOLLOWED = {
     *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
-    *("cell_activation", "output_activation", "nonlinearity", "dtype", "bidirectional"),
+    *("dtype", "bidirectional", "learn_initial_state"),
 }
+# What it has functions for, and where they may stand; not in a GRU.
+_ACTIVATIONS = ("tanh", "relu", "sigmoid", "linear")
+_ACTIVATED = ("cell_activation", "output_activation", "nonlinearity")
 
 
 class Matrix(NamedTuple):
@@ -54,8 +57,12 @@ class Layer(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """All weights of a model in the order of computation."""
+    """All weights of a model in the order of computation.
 
+    `initial` holds h and for an LSTM c, each (L, H), where the model has learned them.
+    """
+
+    initial: dict[str, Array]
     table: Matrix | None
     layers: list[Layer]
     head: Matrix
@@ -83,7 +90,8 @@ def check_exportable(model: object) -> SequenceModel:
     defaults = inspect.signature(type(recurrent)).parameters
     for name, value in recurrent.config().items():
         default = getattr(defaults.get(name), "default", None)
-        if name not in _FOLLOWED and value != default:
+        known = name in _ACTIVATED and kind != "GRU" and value in _ACTIVATIONS
+        if name not in _FOLLOWED and value != default and not known:
             raise ValueError(f"export does not know {kind}({name}={value!r}) yet")
     for layer_name, layer in layers_of(model).items():
         for name, value in layer.params.items():
@@ -149,7 +157,13 @@ def weights_of(model: SequenceModel, int8: bool) -> Weights:
     head = model.head
     head_bias = head.params.get("bias", np.zeros(head.out_features, np.float32))
     table = model.embedding
+    initial = {}
+    if recurrent.learn_initial_state:
+        for part in ("h", "c") if isinstance(recurrent, LSTM) else ("h",):
+            rows = [params[f"{part}0_l{index}"] for index in range(len(layers))]
+            initial[part] = np.stack(rows)
     return Weights(
+        initial,
         None if table is None else _rows(table.params["weight"], int8),
         layers,
         _rows(head.params["weight"], int8),
