@@ -203,7 +203,7 @@ PyObject* step(StreamObject* self, const StepArguments& given) {
         new_array(descr_of<T>(), shape_of_step(self, flat, self->outputs)));
   }
   PyObject* out = made ? made.ptr() : given.out;
-  T* y = made ? static_cast<T*>(static_cast<void*>(py::detail::array_proxy(out)->data))
+  T* y = made ? reinterpret_cast<T*>(py::detail::array_proxy(out)->data)
               : output_data<T>(out, self, flat);
   Stream<T>& stream = *stream_in<T>(self);
   run(self, self->release, [&] { stream.step(x, y, active, reset); });
@@ -358,7 +358,7 @@ void free_stream(PyObject* object) {
 
 template <class Method>
 PyCFunction as_function(Method method) {
-  return reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(method));
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method));
 }
 
 PyMethodDef methods[] = {
