@@ -6,6 +6,7 @@
 #include "fastlstm/export.h"
 #include "fastlstm/linear.hpp"
 #include "fastlstm/losses.hpp"
+#include "fastlstm/model.hpp"
 #include "fastlstm/optim.hpp"
 #include "fastlstm/probe.hpp"
 #include "fastlstm/recurrent.hpp"
