@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,39 @@ def test_pkg_config(
         program = tmp_path / f"consumer-{source}"
         run(*compiler, CONSUMER / source, "-o", program, *flags)
         check_program(program, PLAIN, tmp_path)
+
+
+def test_the_guide(
+    kind: str, prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/embedding.md from the model to the sound; the fixture did its step 1."""
+    if kind == "shared":
+        pytest.skip("the guide installs the static library")
+    text = (ROOT / "docs" / "embedding.md").read_text()
+    blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+    python, cpp, cmake = (
+        next(code for name, code in blocks if name == language)
+        for language in ("python", "cpp", "cmake")
+    )
+    (tmp_path / "amp.cpp").write_text(cpp)
+    (tmp_path / "CMakeLists.txt").write_text(cmake)
+    (tmp_path / ".local").symlink_to(prefix)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    variables: dict[str, Any] = {}
+    exec(compile(python, "embedding.md", "exec"), variables)
+    _, shell = (code for name, code in blocks if name == "sh")
+    run("bash", "-ec", shell)
+
+    with wave.open("amp.wav") as sound:
+        assert (sound.getframerate(), sound.getnframes()) == (48000, 96000)
+        heard = np.frombuffer(sound.readframes(96000), np.int16) / np.float32(30000)
+    seconds = np.arange(96000) / 48000
+    tone = np.exp(-2 * seconds) * np.sin(2 * np.pi * 110 * seconds)
+    wanted = variables["model"].predict(tone[None, :, None].astype(np.float32))
+    np.testing.assert_allclose(heard, wanted.clip(-1, 1).ravel(), atol=1e-4)
+    # The model has learned the amplifier it was shown.
+    assert np.sqrt(np.mean((wanted.ravel() - np.tanh(5 * tone)) ** 2)) < 0.1
 
 
 def test_only_the_interface_is_exported(kind: str, prefix: Path) -> None:
