@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fastlstm/buffer.hpp"
+#include "fastlstm/export.h"
 #include "fastlstm/losses.hpp"
 #include "fastlstm/optim.hpp"
 #include "fastlstm/recurrent.hpp"
@@ -96,6 +97,6 @@ struct TrainingRun {
 // to threads whole, each to the same bits as alone. Throws std::bad_alloc or
 // std::length_error; then the runs cannot go on.
 template <class T>
-void train(TrainingRun<T>* const* runs, Index count, double seconds);
+FASTLSTM_API void train(TrainingRun<T>* const* runs, Index count, double seconds);
 
 }  // namespace fastlstm
