@@ -16,8 +16,6 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-// Blocks kept at most; the oldest goes first. A training loop needs about ten.
-constexpr std::size_t kMaxIdleBlocks = 32;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) {
   if (bytes > static_cast<std::size_t>(-1) - unit) throw std::bad_alloc();
@@ -41,6 +39,7 @@ struct Buffer::FreeList {
 
   mutable std::mutex mutex;
   std::vector<Block> blocks;  // oldest first
+  std::size_t max_blocks = 0;
 };
 
 void Buffer::swap(Buffer& other) noexcept {
@@ -54,7 +53,7 @@ void Buffer::reset() {
   {
     const std::lock_guard<std::mutex> lock(home_->mutex);
     auto& blocks = home_->blocks;
-    if (blocks.size() == kMaxIdleBlocks) {
+    if (blocks.size() == home_->max_blocks) {  // the oldest goes first
       std::free(blocks.front().data);
       blocks.erase(blocks.begin());
     }
@@ -65,8 +64,10 @@ void Buffer::reset() {
   home_.reset();
 }
 
-BufferPool::BufferPool() : free_(std::make_shared<Buffer::FreeList>()) {
-  free_->blocks.reserve(kMaxIdleBlocks);
+BufferPool::BufferPool(std::size_t max_idle_blocks)
+    : free_(std::make_shared<Buffer::FreeList>()) {
+  free_->max_blocks = max_idle_blocks;
+  free_->blocks.reserve(max_idle_blocks);
 }
 
 Buffer BufferPool::acquire(std::size_t bytes) {

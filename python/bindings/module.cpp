@@ -9,6 +9,7 @@ void register_optim(pybind11::module_& m);
 void register_recurrent(pybind11::module_& m);
 void register_runtime(pybind11::module_& m);
 void register_stream(pybind11::module_& m);
+void register_trainer(pybind11::module_& m);
 void register_training(pybind11::module_& m);
 }  // namespace fastlstm::bindings
 
@@ -20,5 +21,6 @@ PYBIND11_MODULE(_core, m) {
   fastlstm::bindings::register_optim(m);
   fastlstm::bindings::register_recurrent(m);
   fastlstm::bindings::register_stream(m);
+  fastlstm::bindings::register_trainer(m);
   fastlstm::bindings::register_training(m);
 }

@@ -35,6 +35,19 @@ def test_noisy_sine_is_predicted_below_the_noise():
     assert number_after(text, "over 30 ahead") < 0.029
 
 
+def test_online_learning_follows_a_change_of_regime(tmp_path):
+    text = run_example("online_regime.py", "--out", str(tmp_path / "plot.png"))
+    before, after, end = (
+        line.split("fixed ")[1].split(", learning ")
+        for line in text.splitlines()
+        if line.startswith("rms error")
+    )
+    assert float(before[1]) < 0.05
+    assert float(after[1]) < float(after[0])
+    assert float(end[1]) < 0.05 < 0.1 < float(end[0])
+    assert (tmp_path / "plot.png").stat().st_size > 0
+
+
 def test_mnist_rows_learns():
     folder = os.environ.get("FASTLSTM_DATA_DIR")
     if not folder or not Path(folder, "mnist").is_dir():

@@ -46,7 +46,8 @@ class FASTLSTM_API Buffer {
 // A free list of blocks. Safe to use from several threads; buffers may outlive it.
 class FASTLSTM_API BufferPool {
  public:
-  BufferPool();
+  // Keeps up to this many blocks; a loop of training needs about ten.
+  explicit BufferPool(std::size_t max_idle_blocks = 32);
   // A block of at least `bytes`. Throws std::bad_alloc.
   Buffer acquire(std::size_t bytes);
   // Gives all blocks on the free list back to the system.

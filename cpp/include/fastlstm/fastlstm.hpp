@@ -13,5 +13,6 @@
 #include "fastlstm/static_lstm.hpp"
 #include "fastlstm/stream.hpp"
 #include "fastlstm/threads.hpp"
+#include "fastlstm/trainer.hpp"
 #include "fastlstm/training.hpp"
 #include "fastlstm/types.hpp"

@@ -33,6 +33,7 @@ from fastlstm.training.core_run import (
 from fastlstm.training.history import Callback, History
 from fastlstm.training.inputs import Data, Inputs
 from fastlstm.training.network import Network, Recurrent
+from fastlstm.training.online import Online
 from fastlstm.training.trainer import Trainer
 
 Array = npt.NDArray[Any]
@@ -331,6 +332,42 @@ class SequenceModel:
             batch_size=batch_size,
             precision=kept,
         )
+
+    def online(
+        self,
+        *,
+        optimizer: Optimizer | None = None,
+        tbptt: int = 32,
+        clip_norm: float | None = 1.0,
+    ) -> Online:
+        """Return a copy of the model that goes on learning, one step at a time.
+
+        After every step the mean loss of the latest `tbptt` steps, squared error or
+        cross-entropy, is differentiated and the weights make one update. Its memory is
+        allocated here. The model itself changes only when the copy is told to `store`.
+
+        Parameters
+        ----------
+        optimizer : Optimizer, optional
+            Its rule and learning rate are taken; ``Adam(1e-3)`` unless given.
+        tbptt : int
+            Steps that an update looks back.
+        clip_norm : float or None
+            Largest global norm of a gradient, 1 unless given; None: no clipping.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm as fl
+        >>> model = fl.SequenceModel(fl.LSTM(1, 8, rng=0), fl.Linear(8, 1, rng=0),
+        ...                          task="regression", return_sequences=True)
+        >>> online = model.online(optimizer=fl.Adam(0.01), tbptt=8)
+        >>> wave = np.sin(0.3 * np.arange(2000, dtype=np.float32))[:, None]
+        >>> losses = [online.learn(x, y) for x, y in zip(wave[:-1], wave[1:])]
+        >>> bool(np.mean(losses[-100:]) < 0.01 < np.mean(losses[:100]))
+        True
+        """
+        return Online(self, optimizer=optimizer, tbptt=tbptt, clip_norm=clip_norm)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture as safetensors; `fastlstm.load` reads it.

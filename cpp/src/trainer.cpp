@@ -1,0 +1,360 @@
+// Trainer: the window of the latest steps, and one update over it; see trainer.hpp.
+#include "fastlstm/trainer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "arena.hpp"
+#include "fastlstm/linear.hpp"
+#include "fastlstm/losses.hpp"
+
+namespace fastlstm {
+namespace {
+
+constexpr Index kMaxWindow = Index{1} << 16;
+// Blocks of memory that a pass over one layer takes from the pool, and a few more: all
+// must stay on its free list. The tape takes two a layer.
+constexpr Index kPassBlocks = 16;
+
+template <class T>
+void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
+           const Head<T>& head, const TrainerOptions& options) {
+  check_config(config);
+  if (config.bidirectional) {
+    throw std::invalid_argument(
+        "a trainer runs in one direction, got bidirectional = true");
+  }
+  if (options.tbptt < 1 || options.tbptt > kMaxWindow) {
+    throw std::invalid_argument("tbptt must be an integer from 1 to " +
+                                std::to_string(kMaxWindow) + ", got " +
+                                std::to_string(options.tbptt));
+  }
+  if (!(options.lr >= 0) || std::isinf(options.lr)) {
+    throw std::invalid_argument("lr must be a finite number >= 0, got " +
+                                std::to_string(options.lr));
+  }
+  if (!(options.clip_norm > 0)) {
+    throw std::invalid_argument("clip_norm must be above 0, got " +
+                                std::to_string(options.clip_norm));
+  }
+  if (head.weight == nullptr || head.out_features < 1) {
+    throw std::invalid_argument("a trainer needs a head with weights");
+  }
+  for (Index i = 0; i < config.num_layers; ++i) {
+    if (params[i].weight_ih == nullptr || params[i].weight_hh == nullptr) {
+      throw std::invalid_argument("params of layer " + std::to_string(i) +
+                                  " must have weight_ih and weight_hh, got null");
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+struct Trainer<T>::Body {
+  RecurrentConfig config;
+  TrainerOptions options;
+  Index outputs;
+  BufferPool pool;
+  Buffer memory;  // all that is below
+  Tape<T> tape;
+
+  // Masters, gradients and the optimizer's two states, as `parameters` lists them.
+  std::vector<LayerArrays<const T>> params;
+  std::vector<LayerArrays<T>> grads;
+  Head<T> head;
+  T* d_head_weight = nullptr;
+  T* d_head_bias = nullptr;
+  std::vector<Parameter<T>> parameters;
+
+  // The window: k steps, oldest first, and the states before each and after the last.
+  Index filled = 0;
+  double updates = 0;
+  T* x = nullptr;                  // (k, I)
+  T* targets = nullptr;            // (k, O)
+  std::int64_t* labels = nullptr;  // (k)
+  T* states = nullptr;             // (k + 1, 2, L, H): h, then c
+
+  T* output = nullptr;      // (k, H)
+  T* d_output = nullptr;    // (k, H)
+  T* answers = nullptr;     // (k, O)
+  T* d_answers = nullptr;   // (k, O)
+  T* next_state = nullptr;  // (2, L, H), of predict
+
+  Body(const RecurrentConfig& of, const LayerArrays<const T>* given,
+       const Head<T>& given_head, const TrainerOptions& with)
+      : config(of),
+        options(with),
+        outputs(given_head.out_features),
+        pool(static_cast<std::size_t>(kPassBlocks + 2 * of.num_layers)) {
+    config.dropout = 0;
+    for (Arena arena;;) {
+      parameters.clear();
+      params.clear();
+      grads.clear();
+      take_memory(arena, given, given_head);
+      if (memory.data() != nullptr) break;
+      memory = pool.acquire(arena.used());
+      std::fill_n(memory.template as<char>(), memory.capacity(), char{0});
+      arena = Arena(memory.data());
+    }
+    warm_up();
+  }
+
+  Index window() const { return options.tbptt; }
+  Index units() const { return config.hidden_size; }
+  Index state_size() const { return 2 * config.num_layers * units(); }
+  T* state_before(Index step) const { return states + step * state_size(); }
+  T* c_of(T* state) const { return state + state_size() / 2; }
+  bool classifies() const { return options.task == Task::classification; }
+
+  void take_memory(Arena& arena, const LayerArrays<const T>* given,
+                   const Head<T>& given_head) {
+    for (Index layer = 0; layer < config.num_layers; ++layer) {
+      const Index inputs = layer == 0 ? config.input_size : units();
+      const Index rows = config.gate_rows();
+      LayerArrays<const T> master{};
+      LayerArrays<T> grad{};
+      const LayerArrays<const T>& from = given[layer];
+      add(arena, from.weight_ih, rows * inputs, master.weight_ih, grad.weight_ih);
+      add(arena, from.weight_hh, rows * units(), master.weight_hh, grad.weight_hh);
+      add(arena, from.bias, rows, master.bias, grad.bias);
+      add(arena, from.bias_hn, units(), master.bias_hn, grad.bias_hn);
+      params.push_back(master);
+      grads.push_back(grad);
+    }
+    head.out_features = outputs;
+    add(arena, given_head.weight, checked_product(outputs, units()), head.weight,
+        d_head_weight);
+    add(arena, given_head.bias, outputs, head.bias, d_head_bias);
+    const Index k = window();
+    x = arena.take<T>(checked_product(k, config.input_size));
+    targets = arena.take<T>(checked_product(k, outputs));
+    labels = arena.take<std::int64_t>(k);
+    states = arena.take<T>(checked_product(k + 1, state_size()));
+    output = arena.take<T>(checked_product(k, units()));
+    d_output = arena.take<T>(k * units());
+    answers = arena.take<T>(k * outputs);
+    d_answers = arena.take<T>(k * outputs);
+    next_state = arena.take<T>(state_size());
+  }
+
+  // A master that starts as `from`, its gradient and its states; nothing where from is
+  // null.
+  void add(Arena& arena, const T* from, Index size, const T*& master, T*& grad) {
+    if (from == nullptr) return;
+    Parameter<T> p{};
+    p.size = size;
+    p.param = arena.take<T>(size);
+    p.grad = arena.take<T>(size);
+    p.first = arena.take<T>(size);
+    p.second = arena.take<T>(size);
+    if (p.param != nullptr) std::copy_n(from, size, p.param);
+    master = p.param;
+    grad = p.grad;
+    parameters.push_back(p);
+  }
+
+  // Every shape of call twice, so that afterwards the pool and the tape have all that
+  // later calls need. Gradients are those of zeros and go.
+  void warm_up() {
+    for (int round = 0; round < 2; ++round) {
+      forward(1, x, nullptr, next_state);
+      forward(window(), x, &tape, next_state);
+      differentiate();
+    }
+    gradient_norm(parameters.data(), static_cast<Index>(parameters.size()));
+    zero_grads();
+    std::fill_n(next_state, state_size(), T(0));
+  }
+
+  void zero_grads() {
+    for (const Parameter<T>& p : parameters) std::fill_n(p.grad, p.size, T(0));
+  }
+
+  // Runs `steps` steps from the state before the window, or for one step from the
+  // latest state, over `input` into output, answers and `state`.
+  void forward(Index steps, const T* input, Tape<T>* kept, T* state) {
+    T* before = state_before(kept == nullptr ? filled : 0);
+    const bool lstm = config.cell == CellKind::lstm;
+    ForwardArgs<T> args{};
+    args.seq_len = steps;
+    args.batch_size = 1;
+    args.x = {input, config.input_size, config.input_size};
+    args.h0 = before;
+    args.c0 = lstm ? c_of(before) : nullptr;
+    args.params = params.data();
+    args.output = {output, units(), units()};
+    args.h_n = state;
+    args.c_n = lstm ? c_of(state) : nullptr;
+    recurrent_forward<T>(config, args, pool, kept);
+    linear_forward<T>({steps, units(), outputs}, output, head.weight, head.bias,
+                      answers);
+  }
+
+  // Mean loss of the rows from `first` to `end` of the window.
+  double loss(Index first, Index end, const T* predicted, T* d) const {
+    const LossShape shape = {end - first, outputs};
+    if (classifies()) {
+      return cross_entropy<T>(shape, predicted, labels + first, {}, d);
+    }
+    return regression_loss<T>(shape, ErrorPenalty::squared, 1, predicted,
+                              targets + first * outputs, {}, d);
+  }
+
+  // Adds to the gradients of the window that forward() has just run over.
+  void differentiate() {
+    loss(0, window(), answers, d_answers);
+    linear_backward<T>({window(), units(), outputs}, output, head.weight, d_answers,
+                       d_head_weight, d_head_bias, d_output);
+    BackwardArgs<T> args{};
+    args.d_output = {d_output, units(), units()};
+    args.params = params.data();
+    args.grads = grads.data();
+    recurrent_backward<T>(args, pool, tape);
+    // The buffers go home, the vectors keep their memory.
+    tape.records.clear();
+    tape.layer_outputs.clear();
+    tape.state.reset();
+  }
+
+  double learn() {
+    const Index k = window();
+    const Index newest = filled;
+    if (newest + 1 < k) {
+      forward(1, x + newest * config.input_size, nullptr, state_before(newest + 1));
+      ++filled;
+      return loss(newest, newest + 1, answers, nullptr);
+    }
+    forward(k, x, &tape, state_before(k));
+    ++filled;
+    const double result = loss(newest, k, answers + newest * outputs, nullptr);
+    differentiate();
+    const UpdateStep step = {options.lr, updates + 1, 1, true};
+    const double norm =
+        clipped_update(options.rule, step, options.clip_norm, parameters.data(),
+                       static_cast<Index>(parameters.size()));
+    if (std::isfinite(norm)) {
+      ++updates;
+    } else {
+      zero_grads();
+    }
+    return result;
+  }
+
+  // Makes room for a step at the end of the window; returns its place.
+  Index take_place() {
+    if (filled < window()) return filled;
+    --filled;
+    std::copy_n(x + config.input_size, filled * config.input_size, x);
+    std::copy_n(targets + outputs, filled * outputs, targets);
+    std::copy_n(labels + 1, filled, labels);
+    std::copy_n(state_before(1), window() * state_size(), states);
+    return filled;
+  }
+};
+
+template <class T>
+Trainer<T>::Trainer(const RecurrentConfig& config, const LayerArrays<const T>* params,
+                    const Head<T>& head, const TrainerOptions& options) {
+  check(config, params, head, options);
+  body_ = std::make_unique<Body>(config, params, head, options);
+}
+
+namespace {
+
+template <class T>
+TrainerOptions with_task_of(const Model<T>& model, TrainerOptions options) {
+  if (model.num_embeddings() > 0) {
+    throw std::invalid_argument(
+        "a trainer takes vectors, and this model begins with an embedding");
+  }
+  options.task = model.task();
+  return options;
+}
+
+}  // namespace
+
+template <class T>
+Trainer<T>::Trainer(const Model<T>& model, TrainerOptions options)
+    : Trainer(model.config(), model.params(), model.head(),
+              with_task_of(model, options)) {}
+
+template <class T>
+Trainer<T>::~Trainer() = default;
+template <class T>
+Trainer<T>::Trainer(Trainer&& other) noexcept = default;
+template <class T>
+Trainer<T>& Trainer<T>::operator=(Trainer&& other) noexcept = default;
+
+template <class T>
+Index Trainer<T>::input_size() const noexcept {
+  return body_->config.input_size;
+}
+
+template <class T>
+Index Trainer<T>::output_size() const noexcept {
+  return body_->outputs;
+}
+
+template <class T>
+void Trainer<T>::predict(const T* x, T* y) {
+  body_->forward(1, x, nullptr, body_->next_state);
+  std::copy_n(body_->answers, body_->outputs, y);
+}
+
+template <class T>
+double Trainer<T>::learn(const T* x, const T* target) {
+  if (body_->classifies()) {
+    throw std::invalid_argument("the task is classification: learn from a label");
+  }
+  const Index at = body_->take_place();
+  std::copy_n(x, input_size(), body_->x + at * input_size());
+  std::copy_n(target, output_size(), body_->targets + at * output_size());
+  return body_->learn();
+}
+
+template <class T>
+double Trainer<T>::learn(const T* x, std::int64_t label) {
+  if (!body_->classifies()) {
+    throw std::invalid_argument("the task is regression: learn from values");
+  }
+  if (label < 0 || label >= output_size()) {
+    throw std::invalid_argument("label must be from 0 to " +
+                                std::to_string(output_size() - 1) + ", got " +
+                                std::to_string(label));
+  }
+  const Index at = body_->take_place();
+  std::copy_n(x, input_size(), body_->x + at * input_size());
+  body_->labels[at] = label;
+  return body_->learn();
+}
+
+template <class T>
+void Trainer<T>::reset() noexcept {
+  body_->filled = 0;
+  std::fill_n(body_->states, body_->state_size(), T(0));
+}
+
+template <class T>
+const RecurrentConfig& Trainer<T>::config() const noexcept {
+  return body_->config;
+}
+
+template <class T>
+const LayerArrays<const T>* Trainer<T>::params() const noexcept {
+  return body_->params.data();
+}
+
+template <class T>
+Head<T> Trainer<T>::head() const noexcept {
+  return body_->head;
+}
+
+template class Trainer<float>;
+template class Trainer<double>;
+
+}  // namespace fastlstm
