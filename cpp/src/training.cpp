@@ -129,7 +129,7 @@ class Step {
         const Team::Range share = team.share(rows_);
         for (Index n = share.begin; n < share.end; ++n) copy_sample(n, x_ + n * row);
       };
-      parallel(bytes < kMinParallelCopy ? 1 : num_threads(), body);
+      parallel(bytes < kMinParallelCopy ? 1 : useful_threads(), body);
       x_view_ = {x_, input_size(), row};
     } else {
       x_view_ = {x.data + begin_ * x.stride_n, x.stride_t, x.stride_n};
@@ -380,7 +380,7 @@ void train(TrainingRun<T>* const* runs, Index count, double seconds) {
   }
   Queue<T> queue(runs, count, until);
   auto body = [&](const Team&) { queue.work(); };
-  parallel(static_cast<int>(std::min<Index>(num_threads(), count)), body);
+  parallel(static_cast<int>(std::min<Index>(useful_threads(), count)), body);
   queue.rethrow();
 }
 
