@@ -1,6 +1,7 @@
-// Inter-layer dropout from a counter-based generator: whether a value is kept depends
-// on (seed, layer, t, n, unit) alone, so backward draws the same mask again and no
-// split of the work can change it. Used by recurrent.cpp.
+// Inter-layer dropout and zoneout from a counter-based generator: whether a value is
+// kept depends on (seed, layer, t, n, unit) alone, so backward draws the same mask
+// again and no split of the work can change it. Used by recurrent.cpp and the general
+// path.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +44,23 @@ void apply_dropout(double p, std::uint64_t seed, Index layer, const SequenceRows
         to[u] = keep ? from[u] * scale : T(0);
       }
     }
+  }
+}
+
+// out[u] = 1 with probability p, else 0: the units whose state zoneout keeps, of one
+// row (t, n) and one stream of numbers (layer, direction, and h or c).
+template <class T>
+void draw_zoneout(double p, std::uint64_t seed, Index stream, Index row, Index units,
+                  T* out) {
+  const auto threshold = static_cast<std::uint64_t>(p * 4294967296.0);
+  // The streams of dropout are those of 0 up to the number of layers.
+  const std::uint64_t key =
+      mix_bits(mix_bits(seed ^ mix_bits(~static_cast<std::uint64_t>(stream))) ^
+               static_cast<std::uint64_t>(row));
+  for (Index u = 0; u < units; ++u) {
+    const bool zoned =
+        (mix_bits(key + static_cast<std::uint64_t>(u)) >> 32) < threshold;
+    out[u] = zoned ? T(1) : T(0);
   }
 }
 

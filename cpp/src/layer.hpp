@@ -19,6 +19,11 @@ struct LayerForward {
   T* checkpoints;  // LSTM: c after every k-th step but the last, each (P, N, W); or
                    // null
   Index checkpoint_every;  // k
+  // For zoneout; index: of the layer and direction, in the order of the parameters;
+  // source (N): the n that each row stands for, null: its place.
+  std::uint64_t zoneout_seed;
+  Index index;
+  const Index* source;
 };
 
 template <class T>
@@ -39,6 +44,9 @@ struct LayerBackward {
   bool accumulate_d_x;  // the other direction has written d_x before
   T* d_h0;              // (N, H) or null
   T* d_c0;
+  std::uint64_t zoneout_seed;  // these three as in forward
+  Index index;
+  const Index* source;
 };
 
 template <class T>

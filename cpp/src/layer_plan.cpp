@@ -26,18 +26,21 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
   plan.cell_activation = config.cell_activation;
   plan.output_activation = config.output_activation;
   plan.reverse = reverse;
+  plan.options = config.options;
   plan.rows = rows;
   plan.seq_len = rows.seq_len;
   plan.batch_size = plan.stored_rows = rows.batch_size;
   plan.input_size =
-      layer == 0 ? config.input_size : config.directions() * config.hidden_size;
+      layer == 0 ? config.input_size : config.directions() * config.output_size();
   plan.hidden_size = config.hidden_size;
+  plan.output_size = config.output_size();
   plan.width = plan.kernels->width;
   const bool rnn = config.cell == CellKind::rnn;
   plan.panel_units = rnn ? kSlots * plan.width : plan.width;
   plan.panels = (plan.hidden_size + plan.panel_units - 1) / plan.panel_units;
   plan.padded_units = plan.panels * plan.panel_units;
   plan.record = (config.cell == CellKind::lstm ? kSlots + 1 : kSlots) * plan.width;
+  if (config.options.layer_norm) plan.record += (kSlots + 2) * plan.width;
 
   const Index h = plan.hidden_size;
   PanelMap map{h, plan.panel_units, {}, {}, 0, kSlots};
@@ -119,7 +122,7 @@ PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena) {
   const Index panel = plan.panels * plan.width;
   return {
       arena.take<T>(checked_product(panel * slots_of(plan.map_x), plan.input_size)),
-      arena.take<T>(checked_product(panel * slots_of(plan.map_h), plan.hidden_size)),
+      arena.take<T>(checked_product(panel * slots_of(plan.map_h), plan.output_size)),
       arena.take<T>(panel * kSlots)};
 }
 
@@ -130,7 +133,7 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
   const Team::Range panels = team.share(plan.panels);
   k.pack_panels(plan.map_x, params.weight_ih, plan.input_size, panels.begin, panels.end,
                 packed.x);
-  k.pack_panels(plan.map_h, params.weight_hh, plan.hidden_size, panels.begin,
+  k.pack_panels(plan.map_h, params.weight_hh, plan.output_size, panels.begin,
                 panels.end, packed.h);
   if (team.rank() == 0) {
     std::fill_n(packed.bias, plan.panels * kSlots * plan.width, T(0));

@@ -16,11 +16,13 @@ struct LayerPlan {
   CellKind cell;
   Activation cell_activation;
   Activation output_activation;
+  CellOptions options;
   bool reverse;
   SequenceRows rows;
   Index seq_len, batch_size, input_size, hidden_size;
   Index stored_rows;   // rows that records and checkpoints hold: N, unless the plan is
                        // that of some rows of a batch, see rows_plan()
+  Index output_size;   // features of h: H, or fewer with a projection
   Index width;         // W
   Index panels;        // P
   Index panel_units;   // W, or 4 W for the RNN
@@ -153,7 +155,7 @@ inline Index slots_of(const PanelMap& map) { return map.slot_end - map.slot_begi
 template <class T>
 struct PackedWeights {
   T* x;     // (P, I, x slots * W)
-  T* h;     // (P, H, h slots * W)
+  T* h;     // (P, output_size, h slots * W)
   T* bias;  // (P, 4 W)
 };
 

@@ -9,6 +9,7 @@
 
 #include "dropout.hpp"
 #include "fastlstm/threads.hpp"
+#include "general.hpp"
 #include "layer.hpp"
 #include "ragged.hpp"
 
@@ -20,6 +21,43 @@ void check_positive(const char* name, Index value) {
     throw std::invalid_argument(std::string(name) +
                                 " must be an integer from 1 to 16777216, got " +
                                 std::to_string(value));
+  }
+}
+
+void check_probability(const char* name, double value) {
+  if (!(value >= 0.0 && value <= 1.0)) {
+    throw std::invalid_argument(std::string(name) +
+                                " must be a probability from 0 to 1, got " +
+                                std::to_string(value));
+  }
+}
+
+void check_options(const RecurrentConfig& config) {
+  const CellOptions& o = config.options;
+  for (const auto& [name, value] :
+       {std::pair<const char*, double>{"clip", o.clip}, {"cell_clip", o.cell_clip}}) {
+    if (!(value >= 0.0) || std::isinf(value)) {
+      throw std::invalid_argument(std::string(name) +
+                                  " must be positive, or 0 for none, got " +
+                                  std::to_string(value));
+    }
+  }
+  check_probability("zoneout_h", o.zoneout_h);
+  check_probability("zoneout_c", o.zoneout_c);
+  if (o.proj_size < 0 || o.proj_size >= config.hidden_size) {
+    throw std::invalid_argument("proj_size must be from 0 to hidden_size - 1 = " +
+                                std::to_string(config.hidden_size - 1) + ", got " +
+                                std::to_string(o.proj_size));
+  }
+  const bool lstm_only = o.peepholes || o.coupled || o.layer_norm || o.cell_clip > 0 ||
+                         o.zoneout_h > 0 || o.zoneout_c > 0 || o.proj_size > 0;
+  if (lstm_only && config.cell != CellKind::lstm) {
+    throw std::invalid_argument(
+        "peepholes, coupled, layer_norm, cell_clip, zoneout and proj_size need an "
+        "LSTM");
+  }
+  if (!o.reset_after && config.cell != CellKind::gru) {
+    throw std::invalid_argument("reset_after=false needs a GRU");
   }
 }
 
@@ -35,11 +73,17 @@ std::uint64_t parameter_checksum(const RecurrentConfig& config,
   for (Index i = 0; i < config.num_layers * config.directions(); ++i) {
     const Index input_size = i < config.directions()
                                  ? config.input_size
-                                 : config.directions() * config.hidden_size;
+                                 : config.directions() * config.output_size();
     add(params[i].weight_ih, rows * input_size);
-    add(params[i].weight_hh, rows * config.hidden_size);
+    add(params[i].weight_hh, rows * config.output_size());
     add(params[i].bias, rows);
     add(params[i].bias_hn, config.hidden_size);
+    add(params[i].weight_hr, config.output_size() * config.hidden_size);
+    add(params[i].weight_peephole, 3 * config.hidden_size);
+    add(params[i].gain_ih, rows);
+    add(params[i].gain_hh, rows);
+    add(params[i].gain_c, config.hidden_size);
+    add(params[i].bias_c, config.hidden_size);
   }
   std::uint64_t sum = 0;
   for (const std::uint64_t lane : sums) sum = mix_bits(sum ^ lane);
@@ -81,7 +125,7 @@ void parallel_over(Index values, Body body) {
 
 template <class T>
 void dropout_in_parallel(const Tape<T>& tape, Index layer, const T* in, T* out) {
-  const Index units = tape.config.directions() * tape.config.hidden_size;
+  const Index units = tape.config.directions() * tape.config.output_size();
   const SequenceRows rows = rows_of(tape.order, tape.batch_size);
   const Index* source = tape.order.packed ? tape.order.source.data() : nullptr;
   parallel_over(rows.total() * units, [&](const Team& team) {
@@ -94,7 +138,8 @@ template <class T>
 void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
                 BufferPool& pool, Tape<T>& tape) {
   const Index layers = config.num_layers * config.directions();
-  const Index state = layers * args.batch_size * config.hidden_size;
+  const Index h_state = layers * args.batch_size * config.output_size();
+  const Index c_state = layers * args.batch_size * config.hidden_size;
   tape.config = config;
   tape.seq_len = args.seq_len;
   tape.batch_size = args.batch_size;
@@ -107,11 +152,12 @@ void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
   tape.width = kernels<T>().width;
   tape.used = false;
   if (tape.has_state) {
-    tape.state = take<T>(pool, 2 * state);
+    tape.state = take<T>(pool, h_state + c_state);
     T* kept = tape.state.template as<T>();
-    std::memcpy(kept, args.h0, static_cast<std::size_t>(state) * sizeof(T));
+    std::memcpy(kept, args.h0, static_cast<std::size_t>(h_state) * sizeof(T));
     if (args.c0 != nullptr) {
-      std::memcpy(kept + state, args.c0, static_cast<std::size_t>(state) * sizeof(T));
+      std::memcpy(kept + h_state, args.c0,
+                  static_cast<std::size_t>(c_state) * sizeof(T));
     }
   }
 }
@@ -122,10 +168,8 @@ void check_config(const RecurrentConfig& config) {
   check_positive("input_size", config.input_size);
   check_positive("hidden_size", config.hidden_size);
   check_positive("num_layers", config.num_layers);
-  if (!(config.dropout >= 0.0 && config.dropout <= 1.0)) {
-    throw std::invalid_argument("dropout must be a probability from 0 to 1, got " +
-                                std::to_string(config.dropout));
-  }
+  check_probability("dropout", config.dropout);
+  check_options(config);
 }
 
 namespace {
@@ -133,11 +177,13 @@ namespace {
 // All layers over arrays whose rows are as `rows` says.
 template <class T>
 void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
-                    const SequenceRows& rows, BufferPool& pool, Tape<T>* tape) {
+                    const RowOrder& order, BufferPool& pool, Tape<T>* tape) {
+  const SequenceRows rows = rows_of(order, args.batch_size);
   const Index directions = config.directions();
-  const Index units = directions * config.hidden_size;
+  const Index units = directions * config.output_size();
   const Index steps = rows.total();
-  const Index state = args.batch_size * config.hidden_size;
+  const Index h_state = args.batch_size * config.output_size();
+  const Index c_state = args.batch_size * config.hidden_size;
   if (tape != nullptr) begin_tape(config, args, pool, *tape);
 
   SequenceView<const T> x = args.x;
@@ -159,11 +205,11 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
       LayerForward<T> pass{};
       pass.params = args.params[i];
       pass.x = x;
-      pass.output = columns(output, direction * config.hidden_size);
-      pass.h0 = offset(args.h0, i * state);
-      pass.c0 = offset(args.c0, i * state);
-      pass.h_n = args.h_n + i * state;
-      pass.c_n = offset(args.c_n, i * state);
+      pass.output = columns(output, direction * config.output_size());
+      pass.h0 = offset(args.h0, i * h_state);
+      pass.c0 = offset(args.c0, i * c_state);
+      pass.h_n = args.h_n + i * h_state;
+      pass.c_n = offset(args.c_n, i * c_state);
       if (tape != nullptr) {
         const Index k = args.checkpoint_every;
         const Index kept = k > 0 ? plan.checkpoint_count(k) : plan.record_count();
@@ -172,7 +218,11 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
         (k > 0 ? pass.checkpoints : pass.records) = memory;
         pass.checkpoint_every = k;
       }
-      layer_forward(plan, pass, pool);
+      pass.zoneout_seed = args.dropout_seed;
+      pass.source = order.packed ? order.source.data() : nullptr;
+      pass.index = i;
+      (config.options.plain() ? layer_forward<T> : general_forward<T>)(plan, pass,
+                                                                       pool);
     }
     x = read_only(output);
     if (tape != nullptr && config.dropout > 0.0 && layer + 1 < config.num_layers) {
@@ -189,11 +239,12 @@ void backward_layers(const BackwardArgs<T>& args, const SequenceRows& rows,
                      BufferPool& pool, Tape<T>& tape) {
   const RecurrentConfig& config = tape.config;
   const Index directions = config.directions();
-  const Index units = directions * config.hidden_size;
-  const Index state = tape.batch_size * config.hidden_size;
-  const Index states = config.num_layers * directions * state;
+  const Index units = directions * config.output_size();
+  const Index h_state = tape.batch_size * config.output_size();
+  const Index c_state = tape.batch_size * config.hidden_size;
   const T* h0 = tape.has_state ? tape.state.template as<T>() : nullptr;
-  const T* c0 = tape.has_state ? h0 + states : nullptr;
+  const T* c0 =
+      tape.has_state ? h0 + config.num_layers * directions * h_state : nullptr;
   const bool dropped = config.dropout > 0.0;
 
   SequenceView<const T> d_output = args.d_output;
@@ -220,21 +271,26 @@ void backward_layers(const BackwardArgs<T>& args, const SequenceRows& rows,
       pass.params = args.params[i];
       pass.grads = args.grads[i];
       pass.x = x;
-      pass.output = columns(output, direction * config.hidden_size);
-      pass.d_output = columns(d_output, direction * config.hidden_size);
-      pass.h0 = offset(h0, i * state);
-      pass.c0 = offset(c0, i * state);
-      pass.d_h_n = offset(args.d_h_n, i * state);
-      pass.d_c_n = offset(args.d_c_n, i * state);
+      pass.output = columns(output, direction * config.output_size());
+      pass.d_output = columns(d_output, direction * config.output_size());
+      pass.h0 = offset(h0, i * h_state);
+      pass.c0 = offset(c0, i * c_state);
+      pass.d_h_n = offset(args.d_h_n, i * h_state);
+      pass.d_c_n = offset(args.d_c_n, i * c_state);
       const T* const records =
           tape.records[static_cast<std::size_t>(i)].template as<T>();
       (tape.checkpoint_every > 0 ? pass.checkpoints : pass.records) = records;
       pass.checkpoint_every = tape.checkpoint_every;
       pass.d_x = d_x;
       pass.accumulate_d_x = direction > 0;
-      pass.d_h0 = offset(args.d_h0, i * state);
-      pass.d_c0 = offset(args.d_c0, i * state);
-      layer_backward(make_plan<T>(config, layer, direction == 1, rows), pass, pool);
+      pass.d_h0 = offset(args.d_h0, i * h_state);
+      pass.d_c0 = offset(args.d_c0, i * c_state);
+      pass.zoneout_seed = tape.dropout_seed;
+      pass.source = tape.order.packed ? tape.order.source.data() : nullptr;
+      pass.index = i;
+      const LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
+      (config.options.plain() ? layer_backward<T> : general_backward<T>)(plan, pass,
+                                                                         pool);
     }
     if (layer > 0 && dropped) {
       dropout_in_parallel(tape, layer - 1, static_cast<const T*>(d_x.data), d_x.data);
@@ -258,7 +314,7 @@ struct PackedForward {
     const Index steps = rows_of(order, given.batch_size).total();
     x = take<T>(pool, checked_product(steps, config.input_size));
     output = take<T>(pool, checked_product(steps, units()));
-    states = take<T>(pool, 4 * state_size());
+    states = take<T>(pool, 2 * (h_size() + c_size()));
     args.x =
         time_major<const T>(x.template as<T>(), given.batch_size, config.input_size);
     args.output = time_major(output.template as<T>(), given.batch_size, units());
@@ -267,16 +323,17 @@ struct PackedForward {
                    x.template as<T>(), team);
     });
     T* next = states.template as<T>();
-    const auto sorted = [&](const T* state) -> const T* {
+    const auto sorted = [&](const T* state, Index of_units) -> const T* {
       if (state == nullptr) return nullptr;
-      gather_states(order, layers(), config.hidden_size, state, next);
-      next += state_size();
-      return next - state_size();
+      const T* const first = next;
+      gather_states(order, layers(), of_units, state, next);
+      next += layers() * given.batch_size * of_units;
+      return first;
     };
-    args.h0 = sorted(given.h0);
-    args.c0 = sorted(given.c0);
+    args.h0 = sorted(given.h0, config.output_size());
+    args.c0 = sorted(given.c0, config.hidden_size);
     args.h_n = next;
-    args.c_n = given.c_n != nullptr ? next + state_size() : nullptr;
+    args.c_n = given.c_n != nullptr ? next + h_size() : nullptr;
   }
 
   void unpack() const {
@@ -284,15 +341,16 @@ struct PackedForward {
       scatter_steps<T>(order, given.batch_size, args.output.data, units(), false,
                        given.seq_len, given.output, team);
     });
-    scatter_states<T>(order, layers(), config.hidden_size, args.h_n, given.h_n);
+    scatter_states<T>(order, layers(), config.output_size(), args.h_n, given.h_n);
     if (given.c_n != nullptr) {
       scatter_states<T>(order, layers(), config.hidden_size, args.c_n, given.c_n);
     }
   }
 
   Index layers() const { return config.num_layers * config.directions(); }
-  Index units() const { return config.directions() * config.hidden_size; }
-  Index state_size() const { return layers() * given.batch_size * config.hidden_size; }
+  Index units() const { return config.directions() * config.output_size(); }
+  Index h_size() const { return layers() * given.batch_size * config.output_size(); }
+  Index c_size() const { return layers() * given.batch_size * config.hidden_size; }
 };
 
 // The same for backward.
@@ -307,7 +365,7 @@ struct PackedBackward {
       : given(arrays), tape(of), args(arrays) {
     const RecurrentConfig& config = tape.config;
     const Index steps = rows_of(tape.order, tape.batch_size).total();
-    const Index units = config.directions() * config.hidden_size;
+    const Index units = config.directions() * config.output_size();
     if (given.d_output.data != nullptr) {
       d_output = take<T>(pool, steps * units);
       parallel_over(steps * units, [&](const Team& team) {
@@ -321,18 +379,20 @@ struct PackedBackward {
       d_x = take<T>(pool, steps * config.input_size);
       args.d_x = time_major(d_x.template as<T>(), tape.batch_size, config.input_size);
     }
-    states = take<T>(pool, 4 * state_size());
+    const Index rows = layers() * tape.batch_size;
+    states = take<T>(pool, 2 * rows * (config.output_size() + config.hidden_size));
     T* next = states.template as<T>();
-    const auto sorted = [&](const T* state) -> const T* {
+    const auto sorted = [&](const T* state, Index of_units) -> const T* {
       if (state == nullptr) return nullptr;
-      gather_states(tape.order, layers(), config.hidden_size, state, next);
-      next += state_size();
-      return next - state_size();
+      const T* const first = next;
+      gather_states(tape.order, layers(), of_units, state, next);
+      next += rows * of_units;
+      return first;
     };
-    args.d_h_n = sorted(given.d_h_n);
-    args.d_c_n = sorted(given.d_c_n);
+    args.d_h_n = sorted(given.d_h_n, config.output_size());
+    args.d_c_n = sorted(given.d_c_n, config.hidden_size);
     if (given.d_h0 != nullptr) args.d_h0 = next;
-    if (given.d_c0 != nullptr) args.d_c0 = next + state_size();
+    if (given.d_c0 != nullptr) args.d_c0 = next + rows * config.output_size();
   }
 
   void unpack() const {
@@ -344,18 +404,17 @@ struct PackedBackward {
                              config.input_size, true, tape.seq_len, given.d_x, team);
           });
     }
-    for (const auto& [from, to] :
-         {std::pair(args.d_h0, given.d_h0), std::pair(args.d_c0, given.d_c0)}) {
-      if (to != nullptr) {
-        scatter_states<T>(tape.order, layers(), config.hidden_size, from, to);
-      }
+    if (given.d_h0 != nullptr) {
+      scatter_states<T>(tape.order, layers(), config.output_size(), args.d_h0,
+                        given.d_h0);
+    }
+    if (given.d_c0 != nullptr) {
+      scatter_states<T>(tape.order, layers(), config.hidden_size, args.d_c0,
+                        given.d_c0);
     }
   }
 
   Index layers() const { return tape.config.num_layers * tape.config.directions(); }
-  Index state_size() const {
-    return layers() * tape.batch_size * tape.config.hidden_size;
-  }
 };
 
 }  // namespace
@@ -384,17 +443,20 @@ void recurrent_forward(const RecurrentConfig& config, const ForwardArgs<T>& args
         "checkpoint_every must be at least 1, or 0 for none, got " +
         std::to_string(args.checkpoint_every));
   }
+  if (args.checkpoint_every > 0 && !config.options.plain()) {
+    throw std::invalid_argument(
+        "checkpoint_every needs a plain cell: variants keep every step");
+  }
   checked_product(args.seq_len, args.batch_size);
   RowOrder inference_order;
   RowOrder& order = tape != nullptr ? tape->order : inference_order;
   order = make_order(args.marks, args.seq_len, args.batch_size);
-  const SequenceRows rows = rows_of(order, args.batch_size);
   if (!order.packed) {
-    forward_layers(config, args, rows, pool, tape);
+    forward_layers(config, args, order, pool, tape);
     return;
   }
   PackedForward<T> packed(config, args, order, pool);
-  forward_layers(config, packed.args, rows, pool, tape);
+  forward_layers(config, packed.args, order, pool, tape);
   packed.unpack();
   if (tape != nullptr) {
     tape->packed_x = std::move(packed.x);

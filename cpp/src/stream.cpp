@@ -51,6 +51,10 @@ void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
     throw std::invalid_argument(
         "a stream runs in one direction, got bidirectional = true");
   }
+  if (!config.options.plain()) {
+    throw std::invalid_argument(
+        "a stream needs a plain cell: variants run whole sequences or chunks only");
+  }
   const Index rows = options.batch_size;
   if (rows < 1 || rows > Index{1} << 24) {
     throw std::invalid_argument(

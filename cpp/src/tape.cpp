@@ -61,6 +61,9 @@ void read_tape(const Tape<T>& tape, Index layer, GateSlots slots, bool clean,
   if (tape.checkpoint_every > 0) {
     throw std::logic_error("a tape with checkpoints keeps neither gates nor cell");
   }
+  if (!config.options.plain()) {
+    throw std::logic_error("a tape of a variant keeps neither gates nor cell");
+  }
   if (tape.width != kernels<T>().width) {
     throw std::logic_error("the instruction set changed since forward");
   }

@@ -38,13 +38,49 @@ Activation activation(const std::string& name, const char* argument) {
                         " must be tanh, relu, sigmoid or linear, got \"" + name + "\"");
 }
 
+// (code, alpha, beta), made by nn/variants.py.
+Nonlinearity nonlinearity(py::handle object) {
+  const auto parts = object.cast<std::tuple<int, double, double>>();
+  return {static_cast<Activation>(std::get<0>(parts)), std::get<1>(parts),
+          std::get<2>(parts)};
+}
+
+// What Python hands over by name; what it leaves out stays as it is.
+CellOptions cell_options(const py::dict& given) {
+  CellOptions options;
+  const auto read = [&](const char* name, auto& value) {
+    if (given.contains(name)) {
+      value = given[name].template cast<std::decay_t<decltype(value)>>();
+    }
+  };
+  read("reset_after", options.reset_after);
+  read("clip", options.clip);
+  read("peepholes", options.peepholes);
+  read("coupled", options.coupled);
+  read("cell_clip", options.cell_clip);
+  read("layer_norm", options.layer_norm);
+  read("zoneout_h", options.zoneout_h);
+  read("zoneout_c", options.zoneout_c);
+  read("proj_size", options.proj_size);
+  if (given.contains("activations")) {  // of both directions: gate, cell, output
+    options.own_activations = true;
+    const auto both = given["activations"].cast<py::sequence>();
+    for (std::size_t d = 0; d < 2; ++d) {
+      const auto three = both[d].cast<py::sequence>();
+      options.activations[d] = {nonlinearity(three[0]), nonlinearity(three[1]),
+                                nonlinearity(three[2])};
+    }
+  }
+  return options;
+}
+
 template <class T>
 class Recurrent {
  public:
   Recurrent(const std::string& cell, Index input_size, Index hidden_size,
             Index num_layers, bool bidirectional, bool bias,
             const std::string& cell_activation, const std::string& output_activation,
-            double dropout)
+            double dropout, const py::dict& options)
       : bias_(bias) {
     config_.cell = cell_kind(cell);
     config_.input_size = input_size;
@@ -54,6 +90,7 @@ class Recurrent {
     config_.cell_activation = activation(cell_activation, "cell_activation");
     config_.output_activation = activation(output_activation, "output_activation");
     config_.dropout = dropout;
+    config_.options = cell_options(options);
     check_config(config_);
   }
 
@@ -69,8 +106,8 @@ class Recurrent {
     args.seq_len = axes.seq_len;
     args.batch_size = axes.batch_size;
     args.x = view<const T>(x, axes);
-    const py::array h0 = state(h0_object, "h0", axes);
-    const py::array c0 = state(c0_object, "c0", axes);
+    const py::array h0 = state(h0_object, "h0", h_shape(axes));
+    const py::array c0 = state(c0_object, "c0", c_shape(axes));
     if (lstm() && h0.is_none() != c0.is_none()) {
       throw py::type_error("state must be a pair (h0, c0) of arrays, got one None");
     }
@@ -89,8 +126,8 @@ class Recurrent {
     const Shape shape = output_shape(axes);
     py::array output = out_object.is_none() ? pooled_array<T>(pool_, shape)
                                             : checked_out(out_object, shape, x);
-    py::array h_n = new_array(state_shape(axes));
-    py::array c_n = lstm() ? new_array(state_shape(axes)) : py::array();
+    py::array h_n = new_array(h_shape(axes));
+    py::array c_n = lstm() ? new_array(c_shape(axes)) : py::array();
     args.output = view<T>(output, axes);
     args.h_n = writable(h_n);
     args.c_n = lstm() ? writable(c_n) : nullptr;
@@ -129,13 +166,14 @@ class Recurrent {
     BackwardArgs<T> args{};
     py::array d_output;
     if (!d_output_object.is_none()) {
-      d_output = sequence(d_output_object, "d_output",
-                          config_.directions() * config_.hidden_size, tape.batch_first);
+      d_output =
+          sequence(d_output_object, "d_output",
+                   config_.directions() * config_.output_size(), tape.batch_first);
       check_shape(d_output, "d_output", "output's", output_shape(axes));
       args.d_output = view<const T>(d_output, axes);
     }
-    const py::array d_h_n = state(d_h_n_object, "d_h_n", axes);
-    const py::array d_c_n = state(d_c_n_object, "d_c_n", axes);
+    const py::array d_h_n = state(d_h_n_object, "d_h_n", h_shape(axes));
+    const py::array d_c_n = state(d_c_n_object, "d_c_n", c_shape(axes));
     args.d_h_n = data_or_null(d_h_n);
     args.d_c_n = data_or_null(d_c_n);
     args.params = arrays.data();
@@ -145,8 +183,8 @@ class Recurrent {
       d_x = pooled_array<T>(pool_, shape_of(tape.x));
       args.d_x = view<T>(d_x, axes);
     }
-    py::array d_h0 = new_array(state_shape(axes));
-    py::array d_c0 = lstm() ? new_array(state_shape(axes)) : py::array();
+    py::array d_h0 = new_array(h_shape(axes));
+    py::array d_c0 = lstm() ? new_array(c_shape(axes)) : py::array();
     args.d_h0 = writable(d_h0);
     args.d_c0 = lstm() ? writable(d_c0) : nullptr;
     {
@@ -279,22 +317,31 @@ class Recurrent {
   }
 
   Shape output_shape(const Axes& axes) const {
-    const Index units = config_.directions() * config_.hidden_size;
+    const Index units = config_.directions() * config_.output_size();
     if (!axes.batched) return {axes.seq_len, units};
     if (axes.batch_first) return {axes.batch_size, axes.seq_len, units};
     return {axes.seq_len, axes.batch_size, units};
   }
 
-  Shape state_shape(const Axes& axes) const {
-    if (!axes.batched) return {state_count(), config_.hidden_size};
-    return {state_count(), axes.batch_size, config_.hidden_size};
+  Shape state_shape(const Axes& axes, Index units) const {
+    if (!axes.batched) return {state_count(), units};
+    return {state_count(), axes.batch_size, units};
+  }
+  Shape h_shape(const Axes& axes) const {
+    return state_shape(axes, config_.output_size());
+  }
+  Shape c_shape(const Axes& axes) const {
+    return state_shape(axes, config_.hidden_size);
   }
 
-  py::array state(py::handle object, const char* name, const Axes& axes) const {
+  py::array state(py::handle object, const char* name, const Shape& shape) const {
     if (object.is_none()) return py::reinterpret_borrow<py::array>(object);
     const py::array array = typed_array<T>(object, name);
-    check_shape(array, name, axes.batched ? "(L*D, N, H)" : "(L*D, H)",
-                state_shape(axes));
+    const bool projected = shape.back() != config_.hidden_size;
+    check_shape(array, name,
+                std::string(shape.size() == 3 ? "(L*D, N, " : "(L*D, ") +
+                    (projected ? "proj_size)" : "H)"),
+                shape);
     return contiguous<T>(array);
   }
 
@@ -318,7 +365,7 @@ class Recurrent {
   Head<T> head_arrays(py::handle head) const {
     if (head.is_none()) return {};
     const auto pair = py::reinterpret_borrow<py::sequence>(head);
-    const Index units = config_.directions() * config_.hidden_size;
+    const Index units = config_.directions() * config_.output_size();
     const py::array weight = typed_array<T>(pair[0], "head weight");
     const Index outputs = weight.ndim() == 2 ? weight.shape(0) : 1;
     const py::object bias = pair[1];
@@ -343,21 +390,38 @@ class Recurrent {
     const std::string g = lstm() ? "4*H" : config_.cell == CellKind::gru ? "3*H" : "H";
     for (Index i = 0; i < state_count(); ++i) {
       const Index layer = i / config_.directions();
-      const Index input_size =
-          layer == 0 ? config_.input_size : config_.directions() * config_.hidden_size;
+      const Index input_size = layer == 0
+                                   ? config_.input_size
+                                   : config_.directions() * config_.output_size();
       const std::string suffix = "_l" + std::to_string(layer) +
                                  (i % config_.directions() == 1 ? "_reverse" : "");
       LayerArrays<Value> a{};
       a.weight_ih =
           take("weight_ih" + suffix, "(" + g + (layer == 0 ? ", I)" : ", D*H)"),
                {rows, input_size});
-      a.weight_hh =
-          take("weight_hh" + suffix, "(" + g + ", H)", {rows, config_.hidden_size});
+      const Index hidden = config_.hidden_size;
+      const Index outputs = config_.output_size();
+      const CellOptions& options = config_.options;
+      a.weight_hh = take("weight_hh" + suffix,
+                         "(" + g + (outputs == hidden ? ", H)" : ", proj_size)"),
+                         {rows, outputs});
       if (bias_) {
         a.bias = take("bias" + suffix, "(" + g + ",)", {rows});
         if (config_.cell == CellKind::gru) {
-          a.bias_hn = take("bias_hn" + suffix, "(H,)", {config_.hidden_size});
+          a.bias_hn = take("bias_hn" + suffix, "(H,)", {hidden});
         }
+      }
+      if (outputs != hidden) {
+        a.weight_hr = take("weight_hr" + suffix, "(proj_size, H)", {outputs, hidden});
+      }
+      if (options.peepholes) {
+        a.weight_peephole = take("weight_peephole" + suffix, "(3*H,)", {3 * hidden});
+      }
+      if (options.layer_norm) {
+        a.gain_ih = take("gain_ih" + suffix, "(4*H,)", {rows});
+        a.gain_hh = take("gain_hh" + suffix, "(4*H,)", {rows});
+        a.gain_c = take("gain_c" + suffix, "(H,)", {hidden});
+        if (bias_) a.bias_c = take("bias_c" + suffix, "(H,)", {hidden});
       }
       arrays.push_back(a);
     }
@@ -438,10 +502,11 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
           py::arg("layer"), "As gates, of any layer");
   py::class_<Recurrent<T>>(m, name)
       .def(py::init<const std::string&, Index, Index, Index, bool, bool,
-                    const std::string&, const std::string&, double>(),
+                    const std::string&, const std::string&, double, const py::dict&>(),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
            py::arg("num_layers"), py::arg("bidirectional"), py::arg("bias"),
-           py::arg("cell_activation"), py::arg("output_activation"), py::arg("dropout"))
+           py::arg("cell_activation"), py::arg("output_activation"), py::arg("dropout"),
+           py::arg("options"))
       .def("forward", &Recurrent<T>::forward, py::arg("params"), py::arg("x"),
            py::arg("h0"), py::arg("c0"), py::arg("out"), py::arg("lengths"),
            py::arg("mask"), py::arg("reset"), py::arg("batch_first"), py::arg("keep"),

@@ -17,6 +17,7 @@ from golden_files import name_state
 sys.path.append(str(Path(__file__).parents[1] / "reference"))
 
 import recurrent as reference
+import variants as variants
 
 Array = npt.NDArray[Any]
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fastlstm/buffer.hpp"
+#include "fastlstm/cell_options.hpp"
 #include "fastlstm/export.h"
 #include "fastlstm/types.hpp"
 
@@ -22,8 +23,13 @@ struct RecurrentConfig {
   Activation cell_activation = Activation::tanh;    // LSTM: of g. RNN: its nonlinearity
   Activation output_activation = Activation::tanh;  // LSTM: of c
   double dropout = 0.0;  // between layers, in forward passes that keep a tape
+  CellOptions options;   // what differs from the plain cell
 
   Index directions() const { return bidirectional ? 2 : 1; }
+  // Features of h: H, or fewer with a projection.
+  Index output_size() const {
+    return options.proj_size > 0 ? options.proj_size : hidden_size;
+  }
   // Rows of a weight matrix: gates x H.
   Index gate_rows() const {
     return (cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1) * hidden_size;
@@ -34,13 +40,21 @@ struct RecurrentConfig {
 FASTLSTM_API void check_config(const RecurrentConfig& config);
 
 // The parameters of one layer and direction, row-major. Gate order: LSTM i, f, g, o;
-// GRU r, z, n. With Value = T they are gradients, which backward adds to.
+// GRU r, z, n. With Value = T they are gradients, which backward adds to. O is the
+// number of features of h, H or proj_size.
 template <class Value>
 struct LayerArrays {
-  Value* weight_ih;  // (G*H, layer input size)
-  Value* weight_hh;  // (G*H, H)
-  Value* bias;       // (G*H) or null
-  Value* bias_hn;    // GRU: (H), inside the reset product; or null
+  Value* weight_ih = nullptr;  // (G*H, layer input size)
+  Value* weight_hh = nullptr;  // (G*H, O)
+  Value* bias = nullptr;       // (G*H) or null
+  Value* bias_hn = nullptr;    // GRU: (H), inside the reset product; or null
+  // Null where options do not ask for them.
+  Value* weight_hr = nullptr;        // projection: (O, H)
+  Value* weight_peephole = nullptr;  // (3*H): i, f, o
+  Value* gain_ih = nullptr;          // layer normalisation: (G*H), of W_ih x
+  Value* gain_hh = nullptr;          // (G*H), of W_hh h
+  Value* gain_c = nullptr;           // (H), of c
+  Value* bias_c = nullptr;           // (H) or null
 };
 
 // A sequence array: element (t, n, i) at data + t * stride_t + n * stride_n + i.
@@ -89,10 +103,10 @@ struct Tape {
   SequenceView<const T> x{};
   SequenceView<const T> output{};
   bool has_state = false;
-  Buffer state;                         // h0, then c0: (L*D, N, H) each
+  Buffer state;                         // h0 (L*D, N, O), then c0 (L*D, N, H)
   std::vector<Buffer> records;          // L*D: gates (and c) of every step, or, with
                                         // checkpoints, c of every k-th step
-  std::vector<Buffer> layer_outputs;    // L-1: (T, N, D*H)
+  std::vector<Buffer> layer_outputs;    // L-1: (T, N, D*O)
   std::vector<Buffer> dropped_outputs;  // L-1, if dropout > 0: the next layer's input
   std::uint64_t dropout_seed = 0;
   std::uint64_t parameter_checksum = 0;
@@ -105,12 +119,12 @@ struct ForwardArgs {
   Index seq_len;
   Index batch_size;
   SequenceView<const T> x;             // (T, N, I)
-  const T* h0;                         // (L*D, N, H) or null: zeros
-  const T* c0;                         // LSTM: as h0
+  const T* h0;                         // (L*D, N, O) or null: zeros
+  const T* c0;                         // LSTM: (L*D, N, H), as h0
   const LayerArrays<const T>* params;  // L*D: layer 0, layer 0 reverse, layer 1, ...
-  SequenceView<T> output;              // (T, N, D*H), written
-  T* h_n;                              // (L*D, N, H), written
-  T* c_n;                              // LSTM: as h_n; may be null otherwise
+  SequenceView<T> output;              // (T, N, D*O), written
+  T* h_n;                              // (L*D, N, O), written
+  T* c_n;                              // LSTM: (L*D, N, H); may be null otherwise
   std::uint64_t dropout_seed;
   StepMarks marks;
   // k > 0: the tape keeps c of every k-th step instead of all gates, and backward runs
@@ -120,14 +134,14 @@ struct ForwardArgs {
 
 template <class T>
 struct BackwardArgs {
-  SequenceView<const T> d_output;      // (T, N, D*H); data may be null: zeros
-  const T* d_h_n;                      // (L*D, N, H) or null: zeros
-  const T* d_c_n;                      // LSTM: as d_h_n
+  SequenceView<const T> d_output;      // (T, N, D*O); data may be null: zeros
+  const T* d_h_n;                      // (L*D, N, O) or null: zeros
+  const T* d_c_n;                      // LSTM: (L*D, N, H) or null: zeros
   const LayerArrays<const T>* params;  // as in forward
   const LayerArrays<T>* grads;         // L*D; added to
   SequenceView<T> d_x;                 // (T, N, I), written; data may be null
-  T* d_h0;                             // (L*D, N, H), written; may be null
-  T* d_c0;                             // LSTM: as d_h0
+  T* d_h0;                             // (L*D, N, O), written; may be null
+  T* d_c0;                             // LSTM: (L*D, N, H), as d_h0
 };
 
 // Runs the stack. tape null: inference, nothing is kept and no dropout. Scratch memory

@@ -5,6 +5,8 @@
 #include "checksum.hpp"
 #include "dense.hpp"
 #include "gemm.hpp"
+#include "general_gru.hpp"
+#include "general_lstm.hpp"
 #include "gru.hpp"
 #include "lstm.hpp"
 #include "math.hpp"
@@ -84,6 +86,9 @@ const Kernels<T>& kernel_table() {
       read_array<V>,
       stream_kernels<V, Isa, T>(),
       bfloat16_kernels<V, Isa>(),
+      {general_lstm_forward<V>, general_lstm_backward<V>, general_gru_reset<V>,
+       general_gru_forward<V>, general_gru_backward<V>, general_gru_reset_backward<V>,
+       general_rnn_forward<V>, general_rnn_backward<V>},
   };
   return table;
 }

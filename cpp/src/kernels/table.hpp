@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "general_table.hpp"
+
 namespace fastlstm {
 
 using Index = std::int64_t;
@@ -306,6 +308,7 @@ struct Kernels {
 
   StreamKernels<T> stream;
   StreamKernels<T> stream_bfloat16;
+  GeneralKernels<T> general;  // variants of the cells
 };
 
 // The table of the instruction set in force (see cpu.hpp).

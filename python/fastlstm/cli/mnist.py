@@ -19,7 +19,7 @@ from fastlstm.cli.common import (
     prepare,
     table,
 )
-from fastlstm.nn.recurrent import ACTIVATIONS
+from fastlstm.nn.variants import ACTIVATIONS
 from fastlstm.schedules import Schedule
 
 Array = npt.NDArray[Any]

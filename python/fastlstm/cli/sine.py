@@ -23,7 +23,7 @@ from fastlstm.cli.sine_data import (
     measure,
     sequences,
 )
-from fastlstm.nn.recurrent import ACTIVATIONS
+from fastlstm.nn.variants import ACTIVATIONS
 
 Array = npt.NDArray[Any]
 CELLS = {"rnn": fl.RNN, "gru": fl.GRU, "lstm": fl.LSTM}

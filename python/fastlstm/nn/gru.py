@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fastlstm.nn.module import Array, Seed
 from fastlstm.nn.recurrent import OneStateRecurrent
+from fastlstm.nn.variants import Activations, Variant
 
 
 class GRU(OneStateRecurrent):
@@ -21,8 +22,18 @@ class GRU(OneStateRecurrent):
         r, z = sigmoid(W_ih x + W_hh h + b)
         n = tanh(W_in x + b_n + r * (W_hn h + b_hn));  h = n + z * (h - n)
 
-    Parameters are those of `LSTM` without the activations; b_hn is ``bias_hn_l0`` (H,)
-    and the others have 3H rows. The state is h alone.
+    Parameters are those of `LSTM`, but for what is listed here and what has to do with
+    c; b_hn is ``bias_hn_l0`` (H,) and the others have 3H rows. The state is h alone.
+
+    Parameters
+    ----------
+    recurrent_activation, cell_activation : str, tuple or list
+        In place of the sigmoid of r and z, and of the tanh of n; as for `LSTM`.
+    reset_after : bool
+        If false, r multiplies h before the product instead:
+        ``n = tanh(W_in x + b_n + W_hn (r * h) + b_hn)``, as ONNX has it by default.
+    clip : float, optional
+        Bound of what these activations take, as for `LSTM`.
 
     Examples
     --------
@@ -47,6 +58,10 @@ class GRU(OneStateRecurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        recurrent_activation: Activations = "sigmoid",
+        cell_activation: Activations = "tanh",
+        reset_after: bool = True,
+        clip: float | None = None,
         dtype: npt.DTypeLike = np.float32,
         init: str | float = "uniform",
         learn_initial_state: bool = False,
@@ -60,8 +75,12 @@ class GRU(OneStateRecurrent):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
-            cell_activation="tanh",
-            output_activation="tanh",
+            variant=Variant(
+                recurrent_activation=recurrent_activation,
+                cell_activation=cell_activation,
+                reset_after=bool(reset_after),
+                clip=clip,
+            ),
             dtype=dtype,
             init=init,
             learn_initial_state=bool(learn_initial_state),

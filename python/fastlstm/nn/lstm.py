@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastlstm._checks import check_real
 from fastlstm.nn.module import Array, Seed
 from fastlstm.nn.recurrent import Recurrent
+from fastlstm.nn.variants import Activations, Variant
 
 State = tuple[Array, Array]
 """An LSTM's state: h and c, each (L*D, N, H)."""
@@ -39,8 +40,30 @@ class LSTM(Recurrent):
         Probability of zeroing a value between layers, in `forward` only.
     bidirectional : bool
         A second set of weights runs from the end; D = 2, outputs side by side.
-    cell_activation, output_activation : {"tanh", "relu", "sigmoid", "linear"}
-        What g and c pass through.
+    recurrent_activation, cell_activation, output_activation : str, tuple or list
+        What i, f and o, what g, and what c on its way to h pass through: "tanh",
+        "relu", "sigmoid", "linear", "affine", "leaky_relu", "thresholded_relu",
+        "scaled_tanh", "hard_sigmoid", "elu", "softsign" or "softplus"; with its alpha
+        and beta ("leaky_relu", 0.1); or a list of two of these, forward and reverse.
+    clip : float, optional
+        Bound of what the activations of the gates and of g take, as in ONNX.
+    peepholes : bool
+        c also feeds the gates, through ``weight_peephole_l0`` (3H,) in the order i, f,
+        o: the former c feeds i and f, the new one o (Gers and Schmidhuber, 2000).
+    coupled : bool
+        f = 1 - i (ONNX's input_forget); the rows of f in the weights are not used.
+    cell_clip : float, optional
+        Bound of c, in the state and on its way to h, as in TensorFlow.
+    proj_size : int
+        If not 0, h is projected to this size by ``weight_hr_l0`` (proj_size, H), as in
+        torch; ``weight_hh_l0`` is (4H, proj_size). Smaller than H.
+    layer_norm : bool
+        Normalise W_ih x, W_hh h, and c on its way to h (Ba, Kiros and Hinton, 2016),
+        with the gains ``gain_ih_l0`` (4H,), ``gain_hh_l0`` (4H,), ``gain_c_l0`` (H,)
+        and ``bias_c_l0`` (H,).
+    zoneout : float or pair of float
+        Probability that a unit keeps its former h and c (a pair: h, c), drawn anew for
+        each step by `forward`; a call takes the mean (Krueger et al., 2017).
     dtype : {float32, float64}
         Of parameters, inputs and outputs.
     init : float or {"uniform", "orthogonal"}
@@ -58,7 +81,8 @@ class LSTM(Recurrent):
     ----------
     params : dict of str to array
         ``weight_ih_l0`` (4H, I), ``weight_hh_l0`` (4H, H), ``bias_l0`` (4H,), then
-        ``_l0_reverse``, ``_l1`` and so on. Change them in place.
+        ``_l0_reverse``, ``_l1`` and so on, and those of the options above. Change them
+        in place.
     grads : dict of str to array
         Same names and shapes; `backward` adds to them.
 
@@ -86,8 +110,16 @@ class LSTM(Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        cell_activation: str = "tanh",
-        output_activation: str = "tanh",
+        recurrent_activation: Activations = "sigmoid",
+        cell_activation: Activations = "tanh",
+        output_activation: Activations = "tanh",
+        clip: float | None = None,
+        peepholes: bool = False,
+        coupled: bool = False,
+        cell_clip: float | None = None,
+        proj_size: int = 0,
+        layer_norm: bool = False,
+        zoneout: float | tuple[float, float] = 0.0,
         dtype: npt.DTypeLike = np.float32,
         init: str | float = "uniform",
         forget_bias: float | None = None,
@@ -102,8 +134,18 @@ class LSTM(Recurrent):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
-            cell_activation=cell_activation,
-            output_activation=output_activation,
+            variant=Variant(
+                recurrent_activation=recurrent_activation,
+                cell_activation=cell_activation,
+                output_activation=output_activation,
+                clip=clip,
+                peepholes=bool(peepholes),
+                coupled=bool(coupled),
+                cell_clip=cell_clip,
+                layer_norm=bool(layer_norm),
+                zoneout=zoneout,
+                proj_size=proj_size,
+            ),
             dtype=dtype,
             init=init,
             learn_initial_state=bool(learn_initial_state),
@@ -123,11 +165,10 @@ class LSTM(Recurrent):
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain JSON values."""
-        cell, output = self._activations
-        return super().config() | {
-            "cell_activation": cell,
-            "output_activation": output,
-        }
+        config = super().config()
+        for name in ("cell_activation", "output_activation"):
+            config.setdefault(name, "tanh")
+        return config
 
     def __call__(
         self,

@@ -15,9 +15,7 @@ from fastlstm.nn.init import gate_weights
 from fastlstm.nn.initial_state import InitialState, State
 from fastlstm.nn.module import Array, Module, Seed
 from fastlstm.nn.stream import Stream, check_precision
-
-ACTIVATIONS = ("tanh", "relu", "sigmoid", "linear")
-"""What an LSTM's cell and output activations may be."""
+from fastlstm.nn.variants import Variant
 
 Marks = tuple[npt.ArrayLike | None, Array | None, Array | None]
 """lengths, mask and reset of a call."""
@@ -57,8 +55,7 @@ class Recurrent(Module):
         batch_first: bool,
         dropout: float,
         bidirectional: bool,
-        cell_activation: str,
-        output_activation: str,
+        variant: Variant,
         dtype: npt.DTypeLike,
         init: str | float,
         learn_initial_state: bool,
@@ -71,7 +68,7 @@ class Recurrent(Module):
         self.batch_first = bool(batch_first)
         self.dropout = check_real("dropout", dropout, low=0, high=1)
         self.bidirectional = bool(bidirectional)
-        self._activations = (cell_activation, output_activation)
+        self._variant = variant
         self._dtype = check_dtype(dtype)
         self.precision: str | None = None
         self._reset_transient()
@@ -93,10 +90,16 @@ class Recurrent(Module):
             self.num_layers,
             self.bidirectional,
             self.bias,
-            *self._activations,
+            *(self._variant.plain_activations(self._cell) or ("tanh", "tanh")),
             self.dropout,
+            self._variant.core_options(self._cell, self.bidirectional),
         )
         _layers.add(self)
+
+    @property
+    def output_size(self) -> int:
+        """Features of h in one direction: H, or the size of its projection."""
+        return self._variant.proj_size or self.hidden_size
 
     def _suffixes(self) -> list[str]:
         ends = ("", "_reverse") if self.bidirectional else ("",)
@@ -108,13 +111,14 @@ class Recurrent(Module):
         params: dict[str, Array] = {}
         for suffix in self._suffixes():
             first = suffix.startswith("_l0")
-            inputs = self.input_size if first else directions * hidden
+            inputs = self.input_size if first else directions * self.output_size
             shapes: dict[str, tuple[int, ...]] = {
                 "weight_ih": (rows, inputs),
-                "weight_hh": (rows, hidden),
+                "weight_hh": (rows, self.output_size),
             }
             if self.bias:
                 shapes |= self._bias_shapes()
+            shapes |= self._variant_shapes()
             for name, shape in shapes.items():
                 params[name + suffix] = gate_weights(
                     self._rng, init, name, shape, hidden
@@ -126,7 +130,7 @@ class Recurrent(Module):
 
     def _state_sizes(self) -> dict[str, int]:
         """Features of each part of the state."""
-        return {"h0": self.hidden_size}
+        return {"h0": self.output_size}
 
     @property
     def learn_initial_state(self) -> bool:
@@ -139,8 +143,29 @@ class Recurrent(Module):
             return None, None
         return self._initial.rows(self.params, batch)
 
+    def _variant_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters that only a variant has, in the core's order."""
+        hidden, rows, variant = (
+            self.hidden_size,
+            self._gates * self.hidden_size,
+            self._variant,
+        )
+        shapes: dict[str, tuple[int, ...]] = {}
+        if variant.proj_size:
+            shapes["weight_hr"] = (variant.proj_size, hidden)
+        if variant.peepholes:
+            shapes["weight_peephole"] = (3 * hidden,)
+        if variant.layer_norm:
+            shapes |= {"gain_ih": (rows,), "gain_hh": (rows,), "gain_c": (hidden,)}
+            if self.bias:
+                shapes["bias_c"] = (hidden,)
+        return shapes
+
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as plain JSON values."""
+        """Return the constructor's arguments as plain JSON values.
+
+        Options of a cell are left out where they are those of the plain cell.
+        """
         learned = {"learn_initial_state": True} if self.learn_initial_state else {}
         return learned | {
             "input_size": self.input_size,
@@ -151,6 +176,7 @@ class Recurrent(Module):
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
             "dtype": self._dtype.name,
+            **self._variant.config(),
         }
 
     def stream(self, batch_size: int = 1, *, precision: str | None = None) -> Stream:
@@ -197,8 +223,8 @@ class Recurrent(Module):
         self._core.trim()
 
     def draw_seeds(self, count: int) -> npt.NDArray[np.uint64] | None:
-        """Draw the seeds of dropout for some forward passes; None without dropout."""
-        if self.dropout == 0:
+        """Draw the seeds of some forward passes; None where nothing is dropped."""
+        if self.dropout == 0 and not self._variant.draws():
             return None
         return np.array([self._rng.integers(2**63) for _ in range(count)], np.uint64)
 
@@ -281,6 +307,8 @@ class Recurrent(Module):
                 bias = self.params["bias" + suffix]
                 state["bias_ih" + suffix] = bias
                 state["bias_hh" + suffix] = self._hidden_bias(suffix, bias)
+            for name in self._variant_shapes():
+                state[name + suffix] = self.params[name + suffix]
         if self._initial is not None:
             state |= {name: self.params[name] for name in self._initial.names}
         return state
@@ -291,9 +319,9 @@ class Recurrent(Module):
     def _from_state(self, state: Mapping[str, Array]) -> Mapping[str, Array]:
         params: dict[str, Array] = {}
         for suffix in self._suffixes():
-            for name in ("weight_ih" + suffix, "weight_hh" + suffix):
-                if name in state:
-                    params[name] = state[name]
+            for name in ("weight_ih", "weight_hh", *self._variant_shapes()):
+                if name + suffix in state:
+                    params[name + suffix] = state[name + suffix]
             biases = [state.get(f"bias_{side}{suffix}") for side in ("ih", "hh")]
             given = [b for b in biases if b is not None]
             if given:

@@ -9,13 +9,15 @@ import numpy.typing as npt
 
 from fastlstm.nn.module import Seed
 from fastlstm.nn.recurrent import OneStateRecurrent
+from fastlstm.nn.variants import Activations, Variant
 
 
 class RNN(OneStateRecurrent):
     """Vanilla recurrent network: h = nonlinearity(W_ih x + W_hh h + b).
 
-    Parameters are those of `LSTM`, with `nonlinearity` ("tanh" or "relu") in place of
-    the activations and H rows a weight. The state is h alone.
+    Parameters are those of `LSTM` that have nothing to do with gates or c, with
+    `nonlinearity` (as `LSTM`'s activations) in their place, its argument held within
+    +-`clip`, and H rows a weight. The state is h alone.
 
     Examples
     --------
@@ -36,7 +38,8 @@ class RNN(OneStateRecurrent):
         hidden_size: int,
         num_layers: int = 1,
         *,
-        nonlinearity: str = "tanh",
+        nonlinearity: Activations = "tanh",
+        clip: float | None = None,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -46,8 +49,6 @@ class RNN(OneStateRecurrent):
         learn_initial_state: bool = False,
         rng: Seed = None,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity must be tanh or relu, got {nonlinearity!r}")
         super().__init__(
             input_size,
             hidden_size,
@@ -56,8 +57,7 @@ class RNN(OneStateRecurrent):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
-            cell_activation=nonlinearity,
-            output_activation="tanh",
+            variant=Variant(cell_activation=nonlinearity, clip=clip),
             dtype=dtype,
             init=init,
             learn_initial_state=bool(learn_initial_state),
@@ -66,4 +66,5 @@ class RNN(OneStateRecurrent):
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain JSON values."""
-        return super().config() | {"nonlinearity": self._activations[0]}
+        config = super().config()
+        return config | {"nonlinearity": config.pop("cell_activation", "tanh")}

@@ -503,7 +503,7 @@ def _task_loss(task: str, loss: Loss | None) -> Loss:
 
 
 def _check_fit(recurrent: Recurrent, head: Linear, embedding: Embedding | None) -> None:
-    features = recurrent.hidden_size * (2 if recurrent.bidirectional else 1)
+    features = recurrent.output_size * (2 if recurrent.bidirectional else 1)
     if head.in_features != features:
         raise ValueError(
             f"head must take D*H = {features} features, got Linear("

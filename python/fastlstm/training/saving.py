@@ -224,12 +224,13 @@ def _backing_shapes(
         return
     hidden = _size(arguments["hidden_size"])
     inputs = _size(arguments["input_size"])
+    outputs = _size(arguments.get("proj_size", hidden))
     ends = ("", "_reverse") if arguments["bidirectional"] else ("",)
     for layer in range(_size(arguments["num_layers"])):
         for end in ends:
             yield f"recurrent.weight_ih_l{layer}{end}", (hidden, inputs)
-            yield f"recurrent.weight_hh_l{layer}{end}", (hidden, hidden)
-        inputs = hidden * len(ends)
+            yield f"recurrent.weight_hh_l{layer}{end}", (hidden, outputs)
+        inputs = outputs * len(ends)
 
 
 def _size(value: Any) -> int:
