@@ -24,9 +24,23 @@ struct Outcome {
   }
 };
 
-// Arrays of one layer and direction: weight_ih, weight_hh, bias, bias_hn.
+// Arrays of one layer and direction, in the order of LayerArrays; empty ones are null.
 template <class T>
 using LayerValues = std::vector<std::vector<T>>;
+
+// As LayerArrays<Value>, of values that are const where Value is.
+template <class Value, class Values>
+LayerArrays<Value> layer_arrays(Values& layer) {
+  LayerArrays<Value> arrays;
+  Value** const members[] = {
+      &arrays.weight_ih, &arrays.weight_hh,       &arrays.bias,    &arrays.bias_hn,
+      &arrays.weight_hr, &arrays.weight_peephole, &arrays.gain_ih, &arrays.gain_hh,
+      &arrays.gain_c,    &arrays.bias_c};
+  for (std::size_t i = 0; i < layer.size(); ++i) {
+    *members[i] = layer[i].empty() ? nullptr : layer[i].data();
+  }
+  return arrays;
+}
 
 template <class T>
 struct Gradients {
@@ -70,27 +84,33 @@ class Problem {
     };
     const double scale = 1 / std::sqrt(static_cast<double>(config.hidden_size));
     for (Index i = 0; i < layers(); ++i) {
-      const Index inputs = i < config.directions()
-                               ? config.input_size
-                               : config.directions() * config.hidden_size;
-      params.push_back(
-          {array(config.gate_rows() * inputs, scale),
-           array(config.gate_rows() * config.hidden_size, scale),
-           array(config.gate_rows(), scale),
-           array(config.cell == CellKind::gru ? config.hidden_size : 0, scale)});
+      const Index inputs = i < config.directions() ? config.input_size : units();
+      const CellOptions& o = config.options;
+      const Index hidden = config.hidden_size;
+      const Index norm = o.layer_norm ? 1 : 0;
+      params.push_back({array(config.gate_rows() * inputs, scale),
+                        array(config.gate_rows() * config.output_size(), scale),
+                        array(config.gate_rows(), scale),
+                        array(config.cell == CellKind::gru ? hidden : 0, scale),
+                        array(o.proj_size * hidden, scale),
+                        array(o.peepholes ? 3 * hidden : 0, scale),
+                        array(norm * config.gate_rows(), 1),
+                        array(norm * config.gate_rows(), 1), array(norm * hidden, 1),
+                        array(norm * hidden, scale)});
     }
     const bool lstm = config.cell == CellKind::lstm;
-    const Index state = layers() * batch * config.hidden_size;
+    const Index state = layers() * batch * config.output_size();
+    const Index c_state = lstm ? layers() * batch * config.hidden_size : 0;
     x = array(steps * batch * config.input_size, 1);
     h0 = array(state, 1);
-    c0 = array(lstm ? state : 0, 1);
+    c0 = array(c_state, 1);
     output_weight = array(steps * batch * units(), 1);
     h_weight = array(state, 1);
-    c_weight = array(lstm ? state : 0, 1);
+    c_weight = array(c_state, 1);
   }
 
   Index layers() const { return config.num_layers * config.directions(); }
-  Index units() const { return config.directions() * config.hidden_size; }
+  Index units() const { return config.directions() * config.output_size(); }
 
   // The result lives as long as `outcome`; a tape borrows from it and from this.
   void forward(Outcome<T>& outcome, BufferPool& pool, Tape<T>* tape) const {
@@ -132,8 +152,7 @@ class Problem {
     d.c0.assign(c0.size(), T(0));
     std::vector<LayerArrays<T>> grads;
     for (LayerValues<T>& layer : d.layers) {
-      grads.push_back({layer[0].data(), layer[1].data(), layer[2].data(),
-                       layer[3].empty() ? nullptr : layer[3].data()});
+      grads.push_back(layer_arrays<T>(layer));
     }
     const std::vector<LayerArrays<const T>> arrays = parameter_arrays();
     BackwardArgs<T> args{};
@@ -180,8 +199,7 @@ class Problem {
   std::vector<LayerArrays<const T>> parameter_arrays() const {
     std::vector<LayerArrays<const T>> arrays;
     for (const LayerValues<T>& layer : params) {
-      arrays.push_back({layer[0].data(), layer[1].data(), layer[2].data(),
-                        layer[3].empty() ? nullptr : layer[3].data()});
+      arrays.push_back(layer_arrays<const T>(layer));
     }
     return arrays;
   }
