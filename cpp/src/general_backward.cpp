@@ -310,7 +310,7 @@ struct GeneralBackwardLoop {
       for (Index p = panels.begin; p < panels.end; ++p) {
         k.outer({rows, side.size, 0, side.operand, chunk_rows * k.outer_tile,
                  side.d_sums + p * panel_stride() + side.map.slot_begin * plan.width,
-                 static_cast<int>(slots_of(side.map)),
+                 static_cast<int>(slots_of(side.map)), static_cast<int>(plan.width),
                  side.d_weight + p * side.size * slots_of(side.map) * plan.width,
                  true});
       }
