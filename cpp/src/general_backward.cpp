@@ -332,7 +332,7 @@ struct GeneralBackwardLoop {
         plan.kernels->unpack_add(
             side.map, p,
             side.d_weight + p * side.size * slots_of(side.map) * plan.width, side.size,
-            side.grad);
+            side.grad, side.size);
       }
     }
     const Team::Range panels = team.share(plan.panels);
