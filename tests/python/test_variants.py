@@ -385,6 +385,32 @@ def test_state_files_and_copies_carry_the_options(cell: str, tmp_path: Path) -> 
         np.testing.assert_array_equal(other(x, state)[0], wanted)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_models_of_variants_learn(cell: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6, 1)).astype(np.float32)
+    y = (x.sum(axis=(1, 2)) > 0).astype(np.int64)
+    options: dict[str, Any] = {"reset_after": False}
+    if cell == "lstm":
+        options = {"peepholes": True, "proj_size": 5, "zoneout": 0.05}
+    layer = getattr(fl, cell.upper())(1, 12, rng=0, **options)
+    model = fl.SequenceModel(layer, fl.Linear(layer.output_size, 2, rng=0))
+    model.fit(x, y, epochs=6, batch_size=20, optimizer=fl.Adam(0.02), rng=0)
+    assert model.evaluate(x, y)["accuracy"] > 0.9
+
+
+def test_what_variants_do_not_have_is_refused() -> None:
+    layer = fl.LSTM(2, 3, peepholes=True)
+    x = np.ones((4, 2, 2), np.float32)
+    with pytest.raises(ValueError, match="a stream needs a plain cell"):
+        layer.stream()
+    with pytest.raises(ValueError, match="checkpoint_every needs a plain cell"):
+        layer.forward(x, checkpoint_every=2)
+    _, _, tape = layer.forward(x)
+    with pytest.raises(RuntimeError, match="neither gates nor cell"):
+        _ = tape.cell
+
+
 def test_plain_layers_are_described_as_before() -> None:
     assert set(fl.LSTM(2, 3).config()) == {
         *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),

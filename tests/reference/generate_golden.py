@@ -52,6 +52,11 @@ def cases() -> list[tuple[str, dict[str, int], dict[str, Any]]]:
         for name in ("LSTM", "GRU", "RNN"):
             found.append((name, LARGE, {"bidirectional": True, "dtype": dtype}))
         found.append(("LSTM", LARGE, {"num_layers": 2, "dtype": dtype}))
+        for size, options in (
+            (SMALL, {"proj_size": 3, "num_layers": 2, "bidirectional": True}),
+            (LARGE, {"proj_size": 9, "bias": False, "batch_first": True}),
+        ):
+            found.append(("LSTM", size, {**options, "dtype": dtype}))
     return found
 
 
@@ -64,6 +69,7 @@ def case_name(name: str, sizes: dict[str, int], options: dict[str, Any]) -> str:
         "bi" if options.get("bidirectional") else "",
         "" if options.get("bias", True) else "nobias",
         "batchfirst" if options.get("batch_first") else "",
+        "proj" if options.get("proj_size") else "",
         "large" if sizes is LARGE else "",
         options["dtype"],
     ]
@@ -106,9 +112,10 @@ def compute(
 
     shape = (N, T, I) if layer.batch_first else (T, N, I)
     directions = 2 if layer.bidirectional else 1
-    state_shape = (layer.num_layers * directions, N, H)
+    rows = layer.num_layers * directions
     letters = "hc" if name == "LSTM" else "h"
-    given = {"x": draw(*shape)} | {f"{v}0": draw(*state_shape) for v in letters}
+    units = {"h": options.get("proj_size", H), "c": H}
+    given = {"x": draw(*shape)} | {f"{v}0": draw(rows, N, units[v]) for v in letters}
     for value in given.values():
         value.requires_grad_()
 

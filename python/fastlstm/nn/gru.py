@@ -43,6 +43,7 @@ class GRU(OneStateRecurrent):
     >>> output, h_n = gru(np.ones((5, 2, 3), np.float32))
     >>> output.shape, h_n.shape
     ((5, 2, 16), (2, 2, 8))
+    >>> as_in_onnx = fl.GRU(3, 8, reset_after=False, rng=0)
     """
 
     _cell = "gru"

@@ -95,6 +95,9 @@ class LSTM(Recurrent):
     >>> output, (h_n, c_n) = lstm(x)
     >>> output.shape, h_n.shape
     ((5, 2, 8), (1, 2, 8))
+    >>> variant = fl.LSTM(3, 8, peepholes=True, proj_size=2, zoneout=0.1, rng=0)
+    >>> variant(x)[0].shape, variant.params["weight_peephole_l0"].shape
+    ((5, 2, 2), (24,))
     """
 
     _cell = "lstm"
