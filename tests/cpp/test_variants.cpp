@@ -104,7 +104,7 @@ TEST_CASE_TEMPLATE("variants: every instruction set gives what the scalar one do
 TEST_CASE("variants: bits do not depend on the number of threads") {
   const int before = num_threads();
   for (const RecurrentConfig& config : variants(40, 70)) {
-    const Problem<float> problem(config, 30, 50);
+    const Problem<float> problem(config, 10, 24);
     set_num_threads(1);
     const Outcome<float> wanted = problem.infer();
     const std::vector<float> gradients = problem.gradients().flat();
