@@ -256,7 +256,7 @@ class LSTM(Recurrent):
         checkpoint_every : int, optional
             Keep c of every k-th step only, and let `backward` run the steps between
             again: the tape holds T/k + k steps beside the output instead of T, and
-            the gradients have the same bits. For long sequences.
+            the gradients have the same bits. For long sequences; plain cells only.
 
         Returns
         -------
@@ -266,7 +266,8 @@ class LSTM(Recurrent):
             Serves one `backward`. For analysis, ``tape.cell`` is c of the last layer at
             every step, laid out as the output, and ``tape.gates`` its gates i, f, g, o,
             stacked (4, T, N, D*H); ``tape.cell_of(layer)`` and
-            ``tape.gates_of(layer)`` are those of another. Not with `checkpoint_every`.
+            ``tape.gates_of(layer)`` are those of another. Not with `checkpoint_every`
+            or options of the cell.
 
         Examples
         --------
