@@ -113,9 +113,10 @@ def onnx_step(layer: fl.LSTM) -> Step:
             a = arrays[buffer]
             binding.bind_output(name, "cpu", 0, np.float32, a.shape, a.ctypes.data)
         bindings.append(binding)
+    # The bindings know only addresses: whoever holds the step must hold the arrays.
     turn = [0]
 
-    def step() -> None:
+    def step(keep: object = arrays) -> None:
         session.run_with_iobinding(bindings[turn[0]])
         turn[0] = 1 - turn[0]
 
