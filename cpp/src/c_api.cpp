@@ -48,16 +48,17 @@ fastlstm_status guarded(const Call& call) noexcept {
   }
 }
 
-void need(const char* name, const void* pointer) {
+template <class Pointee>
+void need(const char* name, const Pointee* pointer) {
   if (pointer == nullptr) {
     throw std::invalid_argument(std::string(name) + " must not be NULL");
   }
 }
 
 template <class Load>
-fastlstm_status load_into(fastlstm_model** model, const Load& load) noexcept {
+fastlstm_status load_into(fastlstm_model** model, const Load& load) {
   return guarded([&] {
-    need("model", static_cast<const void*>(model));
+    need("model", model);
     *model = nullptr;
     *model = new fastlstm_model{load()};
   });
@@ -128,7 +129,7 @@ fastlstm_status fastlstm_model_predict_indices(const fastlstm_model* model,
 fastlstm_status fastlstm_stream_create(const fastlstm_model* model, int64_t batch_size,
                                        fastlstm_stream** stream) {
   return guarded([&] {
-    need("stream", static_cast<const void*>(stream));
+    need("stream", stream);
     *stream = nullptr;
     *stream = new fastlstm_stream{model->model.stream(batch_size)};
   });

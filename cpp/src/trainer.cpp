@@ -166,8 +166,10 @@ struct Trainer<T>::Body {
       forward(window(), x, &tape, next_state);
       differentiate();
     }
-    gradient_norm(parameters.data(), static_cast<Index>(parameters.size()));
+    // An update by nothing: it starts the threads that updates will use.
     zero_grads();
+    clipped_update(UpdateRule{Sgd{}}, {0, 1, 1, true}, 1.0, parameters.data(),
+                   static_cast<Index>(parameters.size()));
     std::fill_n(next_state, state_size(), T(0));
   }
 

@@ -21,12 +21,13 @@
 
 namespace {
 
-std::atomic<bool> armed{false};
+enum Armed : int { nothing, allocations, everything };
+std::atomic<int> armed{nothing};
 std::atomic<const char*> first_call{nullptr};
 
-void note(const char* name) {
+void note(const char* name, Armed least = everything) {
   const char* none = nullptr;
-  if (armed.load()) first_call.compare_exchange_strong(none, name);
+  if (armed.load() >= least) first_call.compare_exchange_strong(none, name);
 }
 
 // The C library's own function of this name; looked up before anything is armed.
@@ -45,32 +46,32 @@ void* __libc_memalign(std::size_t, std::size_t);
 void __libc_free(void*);
 
 void* malloc(std::size_t size) {
-  note("malloc");
+  note("malloc", allocations);
   return __libc_malloc(size);
 }
 void* calloc(std::size_t count, std::size_t size) {
-  note("calloc");
+  note("calloc", allocations);
   return __libc_calloc(count, size);
 }
 void* realloc(void* old, std::size_t size) {
-  note("realloc");
+  note("realloc", allocations);
   return __libc_realloc(old, size);
 }
 void* memalign(std::size_t alignment, std::size_t size) {
-  note("memalign");
+  note("memalign", allocations);
   return __libc_memalign(alignment, size);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  note("aligned_alloc");
+  note("aligned_alloc", allocations);
   return __libc_memalign(alignment, size);
 }
 int posix_memalign(void** out, std::size_t alignment, std::size_t size) {
-  note("posix_memalign");
+  note("posix_memalign", allocations);
   *out = __libc_memalign(alignment, size);
   return *out == nullptr ? ENOMEM : 0;
 }
 void free(void* old) {
-  note("free");
+  note("free", allocations);
   __libc_free(old);
 }
 
@@ -126,13 +127,25 @@ bool forbid_system_calls() {
 
 }  // namespace
 
-const char* forbidden_call_in(void (*work)(void*), void* context) {
+namespace {
+
+const char* first_call_in(void (*work)(void*), void* context, Armed what) {
   first_call.store(nullptr);
-  armed.store(true);
+  armed.store(what);
   work(context);
-  armed.store(false);
+  armed.store(nothing);
   const char* name = first_call.load();
   return name == nullptr ? "" : name;
+}
+
+}  // namespace
+
+const char* forbidden_call_in(void (*work)(void*), void* context) {
+  return first_call_in(work, context, everything);
+}
+
+const char* allocation_in(void (*work)(void*), void* context) {
+  return first_call_in(work, context, allocations);
 }
 
 long system_call_in(void (*work)(void*), void* context) {

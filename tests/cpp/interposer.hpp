@@ -8,6 +8,9 @@ namespace fastlstm::testing {
 // name of the first that was called, or "".
 const char* forbidden_call_in(void (*work)(void*), void* context);
 
+// The same of allocations alone.
+const char* allocation_in(void (*work)(void*), void* context);
+
 // Runs work() in a child process that may make no system call but its last. Returns the
 // number of the first other one, -1 if there was none, -2 where such a filter cannot be
 // had, -3 if the child failed otherwise.
@@ -16,6 +19,11 @@ long system_call_in(void (*work)(void*), void* context);
 template <class Work>
 const char* forbidden_call(Work& work) {
   return forbidden_call_in([](void* w) { (*static_cast<Work*>(w))(); }, &work);
+}
+
+template <class Work>
+const char* allocation(Work& work) {
+  return allocation_in([](void* w) { (*static_cast<Work*>(w))(); }, &work);
 }
 
 template <class Work>

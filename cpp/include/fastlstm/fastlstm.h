@@ -18,6 +18,7 @@
 extern "C" {
 #endif
 
+/* NOLINTBEGIN(modernize-use-using) */
 typedef enum fastlstm_status {
   FASTLSTM_OK = 0,
   FASTLSTM_INVALID_ARGUMENT = 1, /* a size, an index or a kind of input */
@@ -31,6 +32,7 @@ typedef struct fastlstm_model fastlstm_model;
 /* N streams of a model that advance together; one thread at a time. Outlives its model.
  */
 typedef struct fastlstm_stream fastlstm_stream;
+/* NOLINTEND(modernize-use-using) */
 
 /* "0.1.0" */
 FASTLSTM_API const char* fastlstm_version(void);
