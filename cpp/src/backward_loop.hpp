@@ -52,7 +52,7 @@ struct BackwardLoop {
         args(arrays),
         previous{of, arrays.output, arrays.h0},
         weights{of, arrays, previous},
-        forward(of, arrays.x, {}, previous) {
+        forward{of, arrays.x, {}, previous} {
     measure_chunks();
   }
   BackwardLoop(const BackwardLoop&) = delete;
@@ -318,27 +318,42 @@ struct BackwardLoop {
   // that this thread has computed.
   Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
                              const Team& team) const {
-    const bool accumulate = plan.cell == CellKind::gru;
+    const bool dropped = previous.factors != nullptr;
     ProductArgs<T> a = product_args(plan.map_h, chunk_row, part.row_count());
-    if (single_row()) {
-      const Team::Range cols = team.share(plan.hidden_size, plan.width);
-      plan.kernels->row_product({&plan.map_h, cols.begin, cols.end, plan.hidden_size,
-                                 a.a, a.a_panel_stride, plan.panels,
-                                 args.params.weight_hh, d_h, accumulate});
-      return cols;
-    }
-    const Team::Range range = team.share(blocks(plan.hidden_size));
-    a.block_begin = range.begin;
-    a.block_end = range.end;
-    a.descending = step % 2 != 0;
-    a.cols = plan.hidden_size;
-    a.b = columns_h;
-    a.c = d_h + part.rows.begin * plan.padded_units;
+    a.c = (dropped ? previous.dropped_h : d_h) + part.rows.begin * plan.padded_units;
     a.c_stride = plan.padded_units;
-    a.accumulate = accumulate;
-    plan.kernels->product(a);
-    return {std::min(range.begin * plan.gate_line(), plan.hidden_size),
-            std::min(range.end * plan.gate_line(), plan.hidden_size)};
+    a.accumulate = plan.cell == CellKind::gru && !dropped;
+    Team::Range units{};
+    if (single_row()) {
+      units = team.share(plan.hidden_size, plan.width);
+      plan.kernels->row_product({&plan.map_h, units.begin, units.end, plan.hidden_size,
+                                 a.a, a.a_panel_stride, plan.panels,
+                                 args.params.weight_hh, a.c, a.accumulate});
+    } else {
+      const Team::Range range = team.share(blocks(plan.hidden_size));
+      a.block_begin = range.begin;
+      a.block_end = range.end;
+      a.descending = step % 2 != 0;
+      a.cols = plan.hidden_size;
+      a.b = columns_h;
+      plan.kernels->product(a);
+      units = {std::min(range.begin * plan.gate_line(), plan.hidden_size),
+               std::min(range.end * plan.gate_line(), plan.hidden_size)};
+    }
+    if (dropped) add_dropped(part, units);
+    return units;
+  }
+
+  // What W_hh hands back passes the mask that h passed; the GRU's direct part does not.
+  void add_dropped(const Part& part, const Team::Range& units) const {
+    const bool direct = plan.cell == CellKind::gru;
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      const Index row = n * plan.padded_units;
+      for (Index u = row + units.begin; u < row + units.end; ++u) {
+        const T through = previous.dropped_h[u] * previous.factors[u];
+        d_h[u] = direct ? d_h[u] + through : through;
+      }
+    }
   }
 
   // d_x of a chunk. The rows of a register tile are taken along all rows of the chunk
@@ -411,7 +426,7 @@ struct BackwardLoop {
     held_d_h = rows_of(held, plan.padded_units);
     held_d_c = rows_of(held, c_lanes);
     zeros = arena.take<T>(plan.padded_units);
-    previous.take(arena);
+    previous.take(arena, args.dropout);
     weights.take_operands(arena);
     if (args.checkpoint_every == 0) return;
     forward.end = std::min(args.checkpoint_every, plan.seq_len);
@@ -432,6 +447,10 @@ struct BackwardLoop {
   void begin_state() {
     std::fill_n(zeros, plan.padded_units, T(0));
     previous.zeros = zeros;
+    if (previous.factors != nullptr) {
+      args.dropout.fill(plan.batch_size, plan.hidden_size, plan.padded_units,
+                        previous.factors);
+    }
     weights.d_gates = d_gates;
     forward.records = segment;
     forward.state = c_first;

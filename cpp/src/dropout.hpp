@@ -20,6 +20,30 @@ inline std::uint64_t mix_bits(std::uint64_t z) {
   return z ^ (z >> 31);
 }
 
+// Recurrent dropout of one layer and direction; p = 0: none.
+struct RecurrentDropout {
+  double p = 0;
+  std::uint64_t seed = 0;
+  const Index* source = nullptr;  // (N), as for apply_dropout; null: first + place
+  Index first = 0;
+
+  // factors (N, padded units): 0 or 1 / (1 - p); 0 in the padding.
+  template <class T>
+  void fill(Index batch_size, Index units, Index padded, T* factors) const {
+    const auto threshold = static_cast<std::uint64_t>(p * 4294967296.0);
+    const T scale = static_cast<T>(p < 1.0 ? 1.0 / (1.0 - p) : 0.0);
+    for (Index place = 0; place < batch_size; ++place) {
+      const Index n = source != nullptr ? source[place] : first + place;
+      const std::uint64_t key = mix_bits(seed ^ static_cast<std::uint64_t>(n));
+      for (Index u = 0; u < padded; ++u) {
+        const bool keep =
+            (mix_bits(key + static_cast<std::uint64_t>(u)) >> 32) >= threshold;
+        *factors++ = keep && u < units ? scale : T(0);
+      }
+    }
+  }
+};
+
 // out = kept ? in / (1 - p) : 0 over (rows, units); in may be out. source: (N), the n
 // that stands for each row of a step; null: its place.
 template <class T>

@@ -37,10 +37,6 @@ struct ForwardLoop {
   T* sums = nullptr;  // inference: bias + x W_ih^T of the latest steps, (steps, P, 4 W)
   Index projected_steps = 0;  // 0: not projected
 
-  ForwardLoop(const LayerPlan<T>& of, SequenceView<const T> from, SequenceView<T> to,
-              const PreviousState<T>& before)
-      : plan(of), x(from), output(to), previous(before) {}
-
   // Takes the scratch for runs of at most `end - begin` steps.
   void take(Arena& arena, bool keep) {
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
@@ -85,15 +81,18 @@ struct ForwardLoop {
     if (staged) {
       previous.stage_h(t, part);
       if (plan.lstm()) previous.stage_c(t, part, c_before(step), first_c());
-      if (!split.by_rows) team.barrier();
     }
-    const GateArgs<T> gate = gate_args(step, staged, part);
+    const bool dropped = previous.factors != nullptr;
+    if (dropped) previous.drop_h(t, part);
+    if ((staged || dropped) && !split.by_rows) team.barrier();
+    const StateRows h_prev = h_before(t, staged, part.rows.begin);
+    const GateArgs<T> gate = gate_args(step, h_prev, part);
     const PanelRows<const T> c_prev =
         staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step);
     if (plan.fused()) {
       fused_step(t, part.rows.begin, gate, c_prev);
     } else {
-      pointwise_step(t, part.rows.begin, gate, c_prev);
+      pointwise_step(t, part.rows.begin, gate, h_prev, c_prev);
     }
     if ((plan.rows.flags_at(t) & kRowHeld) != 0) hold(t, part);
     const Index done = step + 1;
@@ -101,6 +100,19 @@ struct ForwardLoop {
       checkpoint(done / checkpoint_every - 1, part);
     }
     if (!split.by_rows) team.barrier();
+  }
+
+  struct StateRows {
+    const T* data;
+    Index stride;
+  };
+  StateRows h_before(Index t, bool staged, Index row) const {
+    if (staged) {
+      return {previous.staged_h + row * plan.padded_units, plan.padded_units};
+    }
+    Index stride = 0;
+    const T* h = previous.h_rows(t, row, stride);
+    return {h, stride};
   }
 
   bool keep() const { return records != nullptr; }
@@ -159,7 +171,7 @@ struct ForwardLoop {
                                 : plan.kernels->gates_lstm)(gate);
   }
 
-  GateArgs<T> gate_args(Index step, bool staged, const Part& part) const {
+  GateArgs<T> gate_args(Index step, const StateRows& h_prev, const Part& part) const {
     const Index row = part.rows.begin;
     const Index t = plan.time_of(step);
     GateArgs<T> gate{};
@@ -179,11 +191,12 @@ struct ForwardLoop {
       gate.init_panel_stride = plan.gate_line();
     }
     gate.h_size = gate.h_steps = plan.hidden_size;
-    if (staged) {
-      gate.h = previous.staged_h + row * plan.padded_units;
+    if (previous.factors != nullptr) {
+      gate.h = previous.dropped_h + row * plan.padded_units;
       gate.h_stride = plan.padded_units;
     } else {
-      gate.h = previous.h_rows(t, row, gate.h_stride);
+      gate.h = h_prev.data;
+      gate.h_stride = h_prev.stride;
       if (gate.h == previous.zeros) gate.h_steps = 0;
     }
     gate.packed_x = packed.x;
@@ -204,7 +217,7 @@ struct ForwardLoop {
   }
 
   void pointwise_step(Index t, Index row, const GateArgs<T>& gate,
-                      const PanelRows<const T>& c_prev) const {
+                      const StateRows& h_prev, const PanelRows<const T>& c_prev) const {
     const Kernels<T>& k = *plan.kernels;
     PointwiseForwardArgs<T> point{};
     point.rows = gate.rows;
@@ -214,6 +227,8 @@ struct ForwardLoop {
     point.gates = gate.gates;
     point.gate_row_stride = gate.gate_row_stride;
     point.gate_panel_stride = gate.gate_panel_stride;
+    point.h_prev = h_prev.data;
+    point.h_prev_stride = h_prev.stride;
     point.h_out = h_at(t, row);
     point.h_out_stride = h_stride();
     point.cell_activation = static_cast<int>(plan.cell_activation);
@@ -232,8 +247,6 @@ struct ForwardLoop {
         break;
       }
       case CellKind::gru:
-        point.h_prev = gate.h;
-        point.h_prev_stride = gate.h_stride;
         k.gates_gru(gate);
         k.gru_forward(point);
         break;

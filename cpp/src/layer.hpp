@@ -2,6 +2,7 @@
 // recurrent.cpp only.
 #pragma once
 
+#include "dropout.hpp"
 #include "layer_plan.hpp"
 
 namespace fastlstm {
@@ -19,6 +20,7 @@ struct LayerForward {
   T* checkpoints;  // LSTM: c after every k-th step but the last, each (P, N, W); or
                    // null
   Index checkpoint_every;  // k
+  RecurrentDropout dropout;
   // For zoneout; index: of the layer and direction, in the order of the parameters;
   // source (N): the n that each row stands for, null: its place.
   std::uint64_t zoneout_seed;
@@ -40,6 +42,7 @@ struct LayerBackward {
   const T* records;      // null: they are computed anew from the checkpoints
   const T* checkpoints;  // as in forward
   Index checkpoint_every;
+  RecurrentDropout dropout;
   SequenceView<T> d_x;  // data may be null
   bool accumulate_d_x;  // the other direction has written d_x before
   T* d_h0;              // (N, H) or null

@@ -46,6 +46,7 @@ struct RowGroup {
     for (const T** state : {&args.h0, &args.c0, &args.d_h_n, &args.d_c_n}) {
       advance(*state, units);
     }
+    args.dropout.first = row;
     advance(args.d_h0, units);
     advance(args.d_c0, units);
     return args;

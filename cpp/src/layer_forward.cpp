@@ -39,7 +39,7 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
                    BufferPool& pool) {
   PreviousState<T> previous{
       plan, {args.output.data, args.output.stride_t, args.output.stride_n}, args.h0};
-  ForwardLoop<T> loop(plan, args.x, args.output, previous);
+  ForwardLoop<T> loop{plan, args.x, args.output, previous};
   loop.begin = 0;
   loop.end = plan.seq_len;
   loop.records = args.records;
@@ -51,7 +51,7 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
     loop.take(arena, args.records != nullptr);
     loop.state = arena.take<T>(
         plan.lstm() ? checked_product(plan.batch_size, plan.panels * plan.width) : 0);
-    previous.take(arena);
+    previous.take(arena, args.dropout);
     zeros = arena.take<T>(plan.padded_units);
     if (memory.data() != nullptr) break;
     memory = pool.acquire(arena.used());
@@ -59,6 +59,10 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
   }
   std::fill_n(zeros, plan.padded_units, T(0));
   previous.zeros = zeros;
+  if (previous.factors != nullptr) {
+    args.dropout.fill(plan.batch_size, plan.hidden_size, plan.padded_units,
+                      previous.factors);
+  }
   if (plan.lstm()) pack_state(plan, args.c0, loop.state);
 
   const Split split = choose_split(plan);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "dropout.hpp"
 #include "layer_plan.hpp"
 
 namespace fastlstm {
@@ -17,12 +18,17 @@ struct PreviousState {
   const T* zeros = nullptr;  // (padded units)
   T* staged_h = nullptr;     // (N, padded units)
   T* staged_c = nullptr;     // LSTM: (P, N, W)
+  T* factors = nullptr;      // recurrent dropout of h: (N, padded units); null: none
+  T* dropped_h = nullptr;    // (N, padded units): h that W_hh sees
 
   // Takes the memory to stage in: none where no step can need it.
-  void take(Arena& arena) {
+  void take(Arena& arena, const RecurrentDropout& dropout) {
     const bool may = plan.rows.flags != nullptr || plan.rows.offsets != nullptr;
     const Index rows = may ? plan.batch_size : 0;
     staged_h = arena.take<T>(checked_product(rows, plan.padded_units));
+    const Index values = checked_product(plan.batch_size, plan.padded_units);
+    factors = dropout.p > 0 ? arena.take<T>(values) : nullptr;
+    dropped_h = dropout.p > 0 ? arena.take<T>(values) : nullptr;
     staged_c = arena.take<T>(
         plan.lstm() ? checked_product(rows, plan.panels * plan.width) : 0);
   }
@@ -70,7 +76,21 @@ struct PreviousState {
     }
   }
 
-  // The same for c. `before`: of the step before; `first`: the initial one.
+  // h of the part's rows and units as W_hh sees it: with recurrent dropout only.
+  void drop_h(Index t, const Part& part) const {
+    const Index unit = part.panels.begin * plan.panel_units;
+    const Index end = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      const T* h = h_row(t, n);
+      const T* factor = factors + n * plan.padded_units;
+      T* to = dropped_h + n * plan.padded_units;
+      for (Index u = unit; u < end; ++u)
+        to[u] = factor[u] != 0 ? h[u] * factor[u] : T(0);
+    }
+  }
+
+  // Copies c as stage_h copies h. `before`: of the step before; `first`: the initial
+  // one.
   void stage_c(Index t, const Part& part, const PanelRows<const T>& before,
                const PanelRows<const T>& first) const {
     const Index rows = carried(t);

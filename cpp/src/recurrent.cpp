@@ -134,6 +134,16 @@ void dropout_in_parallel(const Tape<T>& tape, Index layer, const T* in, T* out) 
   });
 }
 
+// Of one layer and direction; the number keeps its draws apart from those between
+// layers.
+template <class T>
+RecurrentDropout recurrent_dropout(const Tape<T>& tape, Index i) {
+  constexpr std::uint64_t kRecurrent = 0x7265637572726e74u;
+  const std::uint64_t key = mix_bits(kRecurrent + static_cast<std::uint64_t>(i));
+  return {tape.config.recurrent_dropout, mix_bits(tape.dropout_seed ^ key),
+          tape.order.packed ? tape.order.source.data() : nullptr, 0};
+}
+
 template <class T>
 void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
                 BufferPool& pool, Tape<T>& tape) {
@@ -169,7 +179,11 @@ void check_config(const RecurrentConfig& config) {
   check_positive("hidden_size", config.hidden_size);
   check_positive("num_layers", config.num_layers);
   check_probability("dropout", config.dropout);
+  check_probability("recurrent_dropout", config.recurrent_dropout);
   check_options(config);
+  if (config.recurrent_dropout > 0.0 && !config.options.plain()) {
+    throw std::invalid_argument("recurrent_dropout needs a plain cell, got a variant");
+  }
 }
 
 namespace {
@@ -217,6 +231,7 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
         T* const memory = tape->records.back().template as<T>();
         (k > 0 ? pass.checkpoints : pass.records) = memory;
         pass.checkpoint_every = k;
+        pass.dropout = recurrent_dropout(*tape, i);
       }
       pass.zoneout_seed = args.dropout_seed;
       pass.source = order.packed ? order.source.data() : nullptr;
@@ -281,6 +296,7 @@ void backward_layers(const BackwardArgs<T>& args, const SequenceRows& rows,
           tape.records[static_cast<std::size_t>(i)].template as<T>();
       (tape.checkpoint_every > 0 ? pass.checkpoints : pass.records) = records;
       pass.checkpoint_every = tape.checkpoint_every;
+      pass.dropout = recurrent_dropout(tape, i);
       pass.d_x = d_x;
       pass.accumulate_d_x = direction > 0;
       pass.d_h0 = offset(args.d_h0, i * h_state);

@@ -82,6 +82,12 @@ struct WeightGradient {
       const Index chunk_row = plan.rows.first(t) - plan.rows.first(first);
       pack_side(side_x, plan.rows.at(args.x, t, rows.begin), count, args.x.stride_n,
                 chunk_row + rows.begin);
+      if (previous.factors != nullptr) {
+        previous.drop_h(t, {rows, {0, plan.panels}});
+        pack_side(side_h, previous.dropped_h + rows.begin * plan.padded_units, count,
+                  plan.padded_units, chunk_row + rows.begin);
+        continue;
+      }
       if (!previous.staged(t)) {
         Index stride = 0;
         const T* h = previous.h_rows(t, rows.begin, stride);

@@ -80,7 +80,7 @@ class Recurrent {
   Recurrent(const std::string& cell, Index input_size, Index hidden_size,
             Index num_layers, bool bidirectional, bool bias,
             const std::string& cell_activation, const std::string& output_activation,
-            double dropout, const py::dict& options)
+            double dropout, double recurrent_dropout, const py::dict& options)
       : bias_(bias) {
     config_.cell = cell_kind(cell);
     config_.input_size = input_size;
@@ -90,6 +90,7 @@ class Recurrent {
     config_.cell_activation = activation(cell_activation, "cell_activation");
     config_.output_activation = activation(output_activation, "output_activation");
     config_.dropout = dropout;
+    config_.recurrent_dropout = recurrent_dropout;
     config_.options = cell_options(options);
     check_config(config_);
   }
@@ -502,11 +503,12 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
           py::arg("layer"), "As gates, of any layer");
   py::class_<Recurrent<T>>(m, name)
       .def(py::init<const std::string&, Index, Index, Index, bool, bool,
-                    const std::string&, const std::string&, double, const py::dict&>(),
+                    const std::string&, const std::string&, double, double,
+                    const py::dict&>(),
            py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
            py::arg("num_layers"), py::arg("bidirectional"), py::arg("bias"),
            py::arg("cell_activation"), py::arg("output_activation"), py::arg("dropout"),
-           py::arg("options"))
+           py::arg("recurrent_dropout"), py::arg("options"))
       .def("forward", &Recurrent<T>::forward, py::arg("params"), py::arg("x"),
            py::arg("h0"), py::arg("c0"), py::arg("out"), py::arg("lengths"),
            py::arg("mask"), py::arg("reset"), py::arg("batch_first"), py::arg("keep"),

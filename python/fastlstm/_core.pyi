@@ -29,6 +29,7 @@ class _Recurrent:
         cell_activation: str,
         output_activation: str,
         dropout: float,
+        recurrent_dropout: float,
         options: dict[str, Any],
     ) -> None: ...
     def forward(

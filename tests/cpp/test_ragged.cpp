@@ -72,6 +72,22 @@ double loss_slope(Problem<double> problem, std::size_t part, std::size_t at) {
   return (above - problem.loss()) / (2 * kStep);
 }
 
+// Every seventh entry of every gradient against differences.
+void check_gradients(Problem<double> problem) {
+  const std::vector<double> got = problem.gradients().flat();
+  std::size_t first = 0;
+  std::vector<double> some, wanted;
+  for (std::size_t part = 0; part < problem.inputs().size(); ++part) {
+    const std::size_t size = problem.inputs()[part]->size();
+    for (std::size_t at = 0; at < size; at += 7) {
+      some.push_back(got[first + at]);
+      wanted.push_back(loss_slope(problem, part, at));
+    }
+    first += size;
+  }
+  CHECK(relative_difference(some, wanted) < 1e-7);
+}
+
 }  // namespace
 
 TEST_CASE("gradients of ragged, masked and reset batches, with every instruction set") {
@@ -82,18 +98,24 @@ TEST_CASE("gradients of ragged, masked and reset batches, with every instruction
         Problem<double> problem(config, 5, 4);
         const Marks marks(5, 4);
         problem.marks = marks.view(a, b, c);
-        const std::vector<double> got = problem.gradients().flat();
-        std::size_t first = 0;
-        std::vector<double> some, wanted;
-        for (std::size_t part = 0; part < problem.inputs().size(); ++part) {
-          const std::size_t size = problem.inputs()[part]->size();
-          for (std::size_t at = 0; at < size; at += 7) {
-            some.push_back(got[first + at]);
-            wanted.push_back(loss_slope(problem, part, at));
-          }
-          first += size;
-        }
-        CHECK(relative_difference(some, wanted) < 1e-7);
+        check_gradients(problem);
+      });
+    }
+  });
+}
+
+TEST_CASE("gradients with recurrent dropout, of batches, of one row, with marks") {
+  for_each_isa([] {
+    for (const CellKind cell : kCells) {
+      CAPTURE(static_cast<int>(cell));
+      for_each_kind(cell, [](RecurrentConfig config, bool a, bool b, bool c) {
+        config.recurrent_dropout = 0.4;
+        Problem<double> problem(config, 5, 4);
+        check_gradients(problem);
+        check_gradients(Problem<double>(config, 5, 1));
+        const Marks marks(5, 4);
+        problem.marks = marks.view(a, b, c);
+        check_gradients(problem);
       });
     }
   });
@@ -130,6 +152,7 @@ TEST_CASE("the bits depend neither on threads nor on checkpoints") {
       for (const bool resets : {false, true}) {
         RecurrentConfig config = make_config(cell, 40, hidden_size);
         config.bidirectional = !resets;
+        config.recurrent_dropout = resets ? 0.3 : 0;
         Problem<float> problem(config, 9, batch_size);
         const Marks marks(9, batch_size);
         problem.marks = marks.view(true, resets, resets);

@@ -251,6 +251,13 @@ def test_gradients_through_dropout_between_layers(
     problem.check()
 
 
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_gradients_through_recurrent_dropout(name: str, N: int) -> None:
+    options = {"recurrent_dropout": 0.4, "dropout": 0.2, "bidirectional": True}
+    Problem(layer_of(name, 2, 3, 2, **options), N=N).check()
+
+
 MARKS: dict[str, npt.NDArray[Any]] = {
     "lengths": np.array([3, 0, 4]),
     "mask": np.array([[0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 1, 1]], bool),

@@ -166,6 +166,7 @@ def test_out_may_not_be_x():
         (lambda: fl.LSTM(2.5, 4), TypeError, "input_size must be an int"),
         (lambda: fl.LSTM(3, 2**30), ValueError, "hidden_size must be"),
         (lambda: fl.LSTM(3, 4, dropout=2), ValueError, "dropout must be"),
+        (lambda: fl.RNN(3, 4, recurrent_dropout=2), ValueError, "recurrent_dropout"),
         (lambda: fl.LSTM(3, 4, dropout=np.nan), ValueError, "dropout must be finite"),
         (lambda: fl.LSTM(3, 4, dtype=np.float16), TypeError, "float32 or float64"),
         (lambda: fl.LSTM(3, 4, cell_activation="gelu"), ValueError, "cell_activation"),
@@ -311,6 +312,43 @@ def test_dropout_only_in_forward_and_by_seed():
     again = lstm.forward(x)[0].copy()
     assert (one != two).any()
     np.testing.assert_array_equal(one, again)
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+def test_recurrent_dropout_is_one_mask_a_sequence(cls):
+    """Columns of W_hh whose units are dropped get no gradient, others are scaled."""
+    x = normal(6, 1, 3)
+    layer = cls(3, 20, recurrent_dropout=0.5, rng=0)
+    plain = cls(3, 20, rng=0)
+    np.testing.assert_array_equal(layer(x)[0], plain(x)[0])
+    output, _, tape = layer.forward(x)
+    layer.backward(np.ones_like(output), tape)
+    kept = layer.grads["weight_hh_l0"].any(axis=0)
+    assert 0 < kept.sum() < 20
+    plain.params["weight_hh_l0"][...] *= 2 * kept
+    np.testing.assert_allclose(plain(x)[0], output, rtol=1e-5, atol=1e-6)
+    other, _, _ = layer.forward(x)
+    assert (other != output).any()
+    twins, _, _ = layer.forward(np.concatenate([x, x], axis=1))
+    assert (twins[:, 0] != twins[:, 1]).any()
+    assert layer.config()["recurrent_dropout"] == 0.5
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+def test_recurrent_dropout_where_rows_go_back_in_groups(cls):
+    """A ragged batch is not cut in groups: both ways must agree."""
+    layer = cls(2, 3, 2, recurrent_dropout=0.4, bidirectional=True, dtype="f8", rng=0)
+    x, d = normal(16, 60, 2, dtype="f8"), normal(16, 60, 6, dtype="f8")
+    runs = []
+    for lengths in (None, np.full(60, 16)):
+        layer.reseed(5)
+        layer.zero_grad()
+        output, _, tape = layer.forward(x, lengths=lengths)
+        d_x, _ = layer.backward(d, tape)
+        grads = [grad.copy() for grad in layer.grads.values()]
+        runs.append([output.copy(), d_x.copy(), *grads])
+    for got, want in zip(*runs, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
 
 
 # Copies and threads of Python

@@ -23,7 +23,10 @@ struct RecurrentConfig {
   Activation cell_activation = Activation::tanh;    // LSTM: of g. RNN: its nonlinearity
   Activation output_activation = Activation::tanh;  // LSTM: of c
   double dropout = 0.0;  // between layers, in forward passes that keep a tape
-  CellOptions options;   // what differs from the plain cell
+  // Of h on its way into W_hh, one mask for all steps of a sequence (Gal and
+  // Ghahramani, 2016); in forward passes that keep a tape.
+  double recurrent_dropout = 0.0;
+  CellOptions options;  // what differs from the plain cell
 
   Index directions() const { return bidirectional ? 2 : 1; }
   // Features of h: H, or fewer with a projection.

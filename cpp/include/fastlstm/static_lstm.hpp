@@ -35,8 +35,8 @@ namespace static_detail {
 
 template <int N>
 struct Lanes {
-  typedef float Float __attribute__((vector_size(N * 4)));
-  typedef std::int32_t Int __attribute__((vector_size(N * 4)));
+  using Float __attribute__((vector_size(N * 4))) = float;
+  using Int __attribute__((vector_size(N * 4))) = std::int32_t;
 };
 using Float4 = Lanes<4>::Float;
 

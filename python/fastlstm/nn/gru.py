@@ -58,6 +58,7 @@ class GRU(OneStateRecurrent):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         bidirectional: bool = False,
         recurrent_activation: Activations = "sigmoid",
         cell_activation: Activations = "tanh",
@@ -75,6 +76,7 @@ class GRU(OneStateRecurrent):
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
             bidirectional=bidirectional,
             variant=Variant(
                 recurrent_activation=recurrent_activation,

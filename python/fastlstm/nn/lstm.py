@@ -38,6 +38,9 @@ class LSTM(Recurrent):
         Sequences are (N, T, I) instead of (T, N, I).
     dropout : float
         Probability of zeroing a value between layers, in `forward` only.
+    recurrent_dropout : float
+        Probability of zeroing a unit of h on its way into W_hh, in `forward` only: one
+        draw for all steps of a sequence (Gal and Ghahramani, 2016).
     bidirectional : bool
         A second set of weights runs from the end; D = 2, outputs side by side.
     recurrent_activation, cell_activation, output_activation : str, tuple or list
@@ -112,6 +115,7 @@ class LSTM(Recurrent):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         bidirectional: bool = False,
         recurrent_activation: Activations = "sigmoid",
         cell_activation: Activations = "tanh",
@@ -136,6 +140,7 @@ class LSTM(Recurrent):
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
             bidirectional=bidirectional,
             variant=Variant(
                 recurrent_activation=recurrent_activation,

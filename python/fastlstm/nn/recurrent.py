@@ -54,6 +54,7 @@ class Recurrent(Module):
         bias: bool,
         batch_first: bool,
         dropout: float,
+        recurrent_dropout: float,
         bidirectional: bool,
         variant: Variant,
         dtype: npt.DTypeLike,
@@ -67,6 +68,9 @@ class Recurrent(Module):
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = check_real("dropout", dropout, low=0, high=1)
+        self.recurrent_dropout = check_real(
+            "recurrent_dropout", recurrent_dropout, low=0, high=1
+        )
         self.bidirectional = bool(bidirectional)
         self._variant = variant
         self._dtype = check_dtype(dtype)
@@ -92,6 +96,7 @@ class Recurrent(Module):
             self.bias,
             *(self._variant.plain_activations(self._cell) or ("tanh", "tanh")),
             self.dropout,
+            self.recurrent_dropout,
             self._variant.core_options(self._cell, self.bidirectional),
         )
         _layers.add(self)
@@ -164,10 +169,15 @@ class Recurrent(Module):
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain JSON values.
 
-        Options of a cell are left out where they are those of the plain cell.
+        Options are left out where they are not used, so that older readers know all
+        other files.
         """
-        learned = {"learn_initial_state": True} if self.learn_initial_state else {}
-        return learned | {
+        options: dict[str, Any] = {}
+        if self.learn_initial_state:
+            options["learn_initial_state"] = True
+        if self.recurrent_dropout > 0:
+            options["recurrent_dropout"] = self.recurrent_dropout
+        return options | {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
@@ -224,7 +234,8 @@ class Recurrent(Module):
 
     def draw_seeds(self, count: int) -> npt.NDArray[np.uint64] | None:
         """Draw the seeds of some forward passes; None where nothing is dropped."""
-        if self.dropout == 0 and not self._variant.draws():
+        drops = self.dropout > 0 or self.recurrent_dropout > 0
+        if not drops and not self._variant.draws():
             return None
         return np.array([self._rng.integers(2**63) for _ in range(count)], np.uint64)
 
