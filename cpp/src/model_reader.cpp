@@ -236,6 +236,7 @@ class ModelReader {
     config.num_layers = options.take_size("num_layers");
     config.bidirectional = options.take<bool>("bidirectional");
     config.dropout = options.take_or("dropout", 0.0);
+    config.recurrent_dropout = options.take_or("recurrent_dropout", 0.0);
     const bool bias = options.take_or("bias", true);
     options.take_or("batch_first", false);  // of Python's arrays
     check_dtype(options);

@@ -28,7 +28,7 @@ def models():
         "begun": _model(begun, 2),
         "begun_gru": _model(begun_gru, 1),
         "amp": _model(fl.LSTM(1, 16, rng=0), 1),
-        "deep": _model(fl.LSTM(9, 13, 3, dropout=0.5, rng=0), 3),
+        "deep": _model(fl.LSTM(9, 13, 3, dropout=0.5, recurrent_dropout=0.5, rng=0), 3),
         "relu": _model(relu, 2),
         "linear": _model(linear, 1),
         "plain": _model(fl.LSTM(4, 3, bias=False, rng=0), 2, head_bias=False),

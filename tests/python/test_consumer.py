@@ -35,7 +35,8 @@ def regression(recurrent: Any, **options: Any) -> fl.SequenceModel:
 MODELS: dict[str, Callable[[], fl.SequenceModel]] = {
     PLAIN: lambda: regression(fl.LSTM(3, 5, rng=0), return_sequences=True),
     "deep": lambda: regression(
-        fl.LSTM(3, 5, 3, batch_first=True, dropout=0.5, rng=0), return_sequences=True
+        fl.LSTM(3, 5, 3, batch_first=True, dropout=0.5, recurrent_dropout=0.5, rng=0),
+        return_sequences=True,
     ),
     "last": lambda: regression(fl.LSTM(3, 5, 2, bidirectional=True, rng=0)),
     "both": lambda: regression(
