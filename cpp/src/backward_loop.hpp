@@ -248,8 +248,7 @@ struct BackwardLoop {
 
   // A masked step hands d_h, with d_output, and d_c on as they are.
   void save_held(Index t, const Part& part) const {
-    const Index unit = part.panels.begin * plan.panel_units;
-    const Index end = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    const auto [unit, end] = units_of(plan, part);
     for (Index n = part.rows.begin; n < part.rows.end; ++n) {
       if (!previous.held(t, n)) continue;
       const T* from = d_h + n * plan.padded_units;

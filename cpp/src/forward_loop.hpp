@@ -259,8 +259,7 @@ struct ForwardLoop {
 
   // Puts the staged state back where the step was masked.
   void hold(Index t, const Part& part) const {
-    const Index unit = part.panels.begin * plan.panel_units;
-    const Index last = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    const auto [unit, last] = units_of(plan, part);
     for (Index n = part.rows.begin; n < part.rows.end; ++n) {
       if (!previous.held(t, n)) continue;
       const T* h = previous.staged_h + n * plan.padded_units;

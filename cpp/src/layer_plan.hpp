@@ -2,6 +2,8 @@
 // work is shared by threads, and its packed weights. Used by the two time loops.
 #pragma once
 
+#include <algorithm>
+
 #include "arena.hpp"
 #include "fastlstm/recurrent.hpp"
 #include "kernels/table.hpp"
@@ -97,6 +99,13 @@ struct Part {
   }
   Index row_count() const { return rows.end - rows.begin; }
 };
+
+// The units of a part's panels.
+template <class T>
+Team::Range units_of(const LayerPlan<T>& plan, const Part& part) {
+  return {part.panels.begin * plan.panel_units,
+          std::min(part.panels.end * plan.panel_units, plan.hidden_size)};
+}
 
 // This thread's part of the first `rows` rows.
 template <class T>

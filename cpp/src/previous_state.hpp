@@ -68,8 +68,7 @@ struct PreviousState {
 
   // Copies the part's rows and units of h.
   void stage_h(Index t, const Part& part) const {
-    const Index unit = part.panels.begin * plan.panel_units;
-    const Index end = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    const auto [unit, end] = units_of(plan, part);
     for (Index n = part.rows.begin; n < part.rows.end && unit < end; ++n) {
       const T* from = h_row(t, n);
       std::copy(from + unit, from + end, staged_h + n * plan.padded_units + unit);
@@ -78,8 +77,7 @@ struct PreviousState {
 
   // h of the part's rows and units as W_hh sees it: with recurrent dropout only.
   void drop_h(Index t, const Part& part) const {
-    const Index unit = part.panels.begin * plan.panel_units;
-    const Index end = std::min(part.panels.end * plan.panel_units, plan.hidden_size);
+    const auto [unit, end] = units_of(plan, part);
     for (Index n = part.rows.begin; n < part.rows.end; ++n) {
       const T* h = h_row(t, n);
       const T* factor = factors + n * plan.padded_units;

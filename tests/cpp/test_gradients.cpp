@@ -5,24 +5,7 @@
 namespace fastlstm::testing {
 namespace {
 
-// The truncation error is about kStep^2, the rounding error about 1e-16 / kStep.
-constexpr double kStep = 1e-5;
 constexpr double kTolerance = 1e-8;
-
-std::vector<double> central_differences(Problem<double> problem) {
-  std::vector<double> differences;
-  for (std::vector<double>* part : problem.inputs()) {
-    for (double& value : *part) {
-      const double kept = value;
-      value = kept + kStep;
-      const double above = problem.loss();
-      value = kept - kStep;
-      differences.push_back((above - problem.loss()) / (2 * kStep));
-      value = kept;
-    }
-  }
-  return differences;
-}
 
 void check(const RecurrentConfig& config, Index seq_len, Index batch_size) {
   const Problem<double> problem(config, seq_len, batch_size);
