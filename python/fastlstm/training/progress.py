@@ -11,7 +11,7 @@ from fastlstm._extras import require
 class _Silent:
     """Stands in for a bar."""
 
-    def step(self, count: int = 1) -> None:
+    def step(self, count: int = 1, loss: float | None = None) -> None:
         pass
 
 
@@ -25,7 +25,9 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def step(self, count: int = 1) -> None:
+    def step(self, count: int = 1, loss: float | None = None) -> None:
+        if loss is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
         self._bar.update(count)
 
 

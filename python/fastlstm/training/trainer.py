@@ -174,7 +174,7 @@ class Trainer:
                 mask = batch.mask(self.network.return_sequences)
                 tally.add(loss, prediction, batch.y, mask)
                 norms += norm
-                bar.step()
+                bar.step(loss=loss)
         if count == 0:
             raise ValueError(f"x gave no batches in epoch {epoch + 1}")
         logs = tally.logs()
