@@ -21,7 +21,8 @@ Array = npt.NDArray[Any]
 
 # Constructor arguments that the generated code follows, or that inference never sees.
 _FOLLOWED = {
-    *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),
+    *("input_size", "hidden_size", "num_layers", "bias", "batch_first"),
+    *("dropout", "recurrent_dropout"),
     *("dtype", "bidirectional", "learn_initial_state"),
 }
 # What it has functions for, and where they may stand; not in a GRU.
