@@ -36,6 +36,15 @@ Index column_blocks(const LayerPlan<T>& plan, Index cols) {
   return padded(plan, cols) / (kSlots * plan.width);
 }
 
+template <class T>
+using GateProduct = void (*)(const GateArgs<T>&);
+
+// That of the kernel table, or of one of its kernels for streams.
+template <class T, class Table>
+GateProduct<T> gate_product(const LayerPlan<T>& plan, const Table& table) {
+  return plan.cell == CellKind::gru ? table.gates_gru : table.gates_lstm;
+}
+
 // The GRU that resets before the product: h feeds r and z, r * h feeds n_h alone.
 template <class T>
 bool resets_before(const LayerPlan<T>& plan) {

@@ -8,7 +8,7 @@
 #include <mutex>
 
 #include "interposer.hpp"
-#include "recurrent_problem.hpp"
+#include "variant_configs.hpp"
 
 namespace fastlstm::testing {
 namespace {
@@ -90,6 +90,11 @@ std::vector<Work> every_path() {
   RecurrentConfig config = make_config(CellKind::lstm, 3, 8);
   config.output_activation = Activation::relu;
   add_all<float>(all, config);
+  for (RecurrentConfig variant : variants(3, 17)) {
+    variant.num_layers = 2;
+    add_all<float>(all, variant);
+    add_all<double>(all, variant);
+  }
   const auto fixed = std::make_shared<StaticLstm<2, 40>>();
   all.emplace_back([fixed] {
     const float x[4] = {};
@@ -101,6 +106,7 @@ std::vector<Work> every_path() {
   });
   // So much work that a call of the whole-sequence functions would be shared.
   add<float>(all, make_config(CellKind::lstm, 512, 512), 4, {});
+  add<float>(all, lstm_variant(512, 512), 4, {});
   return all;
 }
 

@@ -1,7 +1,7 @@
 // Streams: bit-equal to the whole sequence, to the stream run alone and to any other
 // grouping; masks, state, refresh, the head, bfloat16 weights, what is refused.
 #include "fastlstm/bfloat16.hpp"
-#include "recurrent_problem.hpp"
+#include "variant_configs.hpp"
 
 namespace fastlstm::testing {
 namespace {
@@ -21,6 +21,12 @@ std::vector<RecurrentConfig> stream_configs() {
   configs.back().cell_activation = Activation::relu;
   configs.push_back(make_config(CellKind::rnn, 2, 33));
   configs.back().cell_activation = Activation::relu;
+  for (const Index units : {1, 7, 16, 33}) {
+    for (RecurrentConfig config : variants(units % 5 + 1, units)) {
+      config.num_layers = units == 16 ? 3 : 1;
+      configs.push_back(config);
+    }
+  }
   return configs;
 }
 
@@ -79,21 +85,38 @@ Problem<T> row_of(const Problem<T>& all, Index row) {
     values = picked;
   };
   take(one.x, all.config.input_size);
-  take(one.h0, all.config.hidden_size);
+  take(one.h0, all.config.output_size());
   take(one.c0, all.config.hidden_size);
   return one;
 }
 
 template <class T>
-std::vector<T> row_of(const std::vector<T>& values, Index rows, Index row) {
+std::vector<T> rows_of(const std::vector<T>& values, Index rows,
+                       const std::vector<Index>& wanted) {
   const auto width = static_cast<Index>(values.size()) / rows;
-  return {values.begin() + row * width, values.begin() + (row + 1) * width};
+  std::vector<T> picked;
+  for (const Index row : wanted) {
+    const auto begin = values.begin() + row * width;
+    picked.insert(picked.end(), begin, begin + width);
+  }
+  return picked;
 }
 
 RecurrentConfig two_layers(CellKind cell) {
   RecurrentConfig config = make_config(cell, 3, 20);
   config.num_layers = 2;
   return config;
+}
+
+// The plain cells and the variants, two layers each.
+std::vector<RecurrentConfig> all_of_two_layers() {
+  std::vector<RecurrentConfig> configs;
+  for (const CellKind cell : kCells) configs.push_back(two_layers(cell));
+  for (RecurrentConfig config : variants(3, 20)) {
+    config.num_layers = 2;
+    configs.push_back(config);
+  }
+  return configs;
 }
 
 template <class T>
@@ -110,16 +133,16 @@ TEST_CASE("a stream gives the bits of the whole sequence") {
 
 TEST_CASE("the block form gives the bits of the steps") {
   for_each_isa([] {
-    for (const CellKind cell : kCells) {
-      const Problem<float> problem(two_layers(cell), 11, 3);
+    for (const RecurrentConfig& config : all_of_two_layers()) {
+      const Problem<float> problem(config, 11, 3);
       Stream<float> one = make_stream(problem);
       Stream<float> other = make_stream(problem);
       const Outcome<float> wanted = stepped(one, problem);
       std::vector<float> got(wanted.output.size());
       for (const auto& [begin, steps] :
            {std::pair<Index, Index>{0, 4}, {4, 0}, {4, 7}}) {
-        other.process(problem.x.data() + begin * 3 * 3, got.data() + begin * 3 * 20,
-                      steps);
+        other.process(problem.x.data() + begin * 3 * 3,
+                      got.data() + begin * 3 * problem.units(), steps);
       }
       CHECK(same_bits(got, wanted.output));
     }
@@ -129,9 +152,9 @@ TEST_CASE("the block form gives the bits of the steps") {
 TEST_CASE("a masked step holds state and answer; the others run as if alone") {
   constexpr Index kSteps = 12, kBatch = 5;
   for_each_isa([] {
-    for (const CellKind cell : kCells) {
-      const Problem<float> problem(two_layers(cell), kSteps, kBatch);
-      const Index units = 20;
+    for (const RecurrentConfig& config : all_of_two_layers()) {
+      const Problem<float> problem(config, kSteps, kBatch);
+      const Index units = config.output_size();
       Stream<float> together = make_stream(problem);
       std::vector<Stream<float>> alone;
       for (Index n = 0; n < kBatch; ++n) {
@@ -156,22 +179,15 @@ TEST_CASE("a masked step holds state and answer; the others run as if alone") {
         }
         REQUIRE(same_bits(y, wanted));
       }
-      const bool lstm = cell == CellKind::lstm;
-      std::vector<float> h(2 * kBatch * units), c(h.size()), h1(2 * units),
-          c1(2 * units);
-      together.get_state(h.data(), lstm ? c.data() : nullptr);
+      std::vector<float> h(problem.h0.size()), c(problem.c0.size());
+      together.get_state(h.data(), c.empty() ? nullptr : c.data());
       for (Index n = 0; n < kBatch; ++n) {
+        const Problem<float> one = row_of(problem, n);
+        std::vector<float> h1(one.h0.size()), c1(one.c0.size());
         alone[static_cast<std::size_t>(n)].get_state(h1.data(),
-                                                     lstm ? c1.data() : nullptr);
-        for (const Index layer : {0, 1}) {
-          const auto at = (layer * kBatch + n) * units;
-          CHECK(std::equal(h1.begin() + layer * units, h1.begin() + (layer + 1) * units,
-                           h.begin() + at));
-          if (lstm) {
-            CHECK(std::equal(c1.begin() + layer * units,
-                             c1.begin() + (layer + 1) * units, c.begin() + at));
-          }
-        }
+                                                     c1.empty() ? nullptr : c1.data());
+        CHECK(same_bits(rows_of(h, 2 * kBatch, {n, kBatch + n}), h1));
+        if (!c.empty()) CHECK(same_bits(rows_of(c, 2 * kBatch, {n, kBatch + n}), c1));
       }
     }
   });
@@ -183,7 +199,7 @@ TEST_CASE("a NaN stays in its row") {
   Stream<float> stream = make_stream(problem);
   const Outcome<float> got = stepped(stream, problem);
   for (Index n = 0; n < 4; ++n) {
-    for (const float y : row_of(got.output, 4, n)) CHECK(std::isnan(y) == (n == 1));
+    for (const float y : rows_of(got.output, 4, {n})) CHECK(std::isnan(y) == (n == 1));
   }
 }
 
@@ -198,11 +214,11 @@ TEST_CASE("x and y may be the same array") {
 TEST_CASE("the head answers from the new state") {
   for_each_isa([] {
     const Index outputs = 3;
-    for (const CellKind cell : kCells) {
+    for (const RecurrentConfig& config : all_of_two_layers()) {
       for (const bool bias : {false, true}) {
-        const Problem<float> problem(two_layers(cell), 5, 2);
+        const Problem<float> problem(config, 5, 2);
         Random<float> random(3);
-        const std::vector<float> weight = random.array(outputs * 20);
+        const std::vector<float> weight = random.array(outputs * problem.units());
         const std::vector<float> b = random.array(outputs);
         StreamOptions<float> options;
         options.head = {weight.data(), bias ? b.data() : nullptr, outputs};
@@ -210,8 +226,8 @@ TEST_CASE("the head answers from the new state") {
         CHECK(stream.output_size() == outputs);
         const Outcome<float> whole = problem.infer();
         std::vector<float> wanted(5 * 2 * outputs);
-        linear_forward<float>({5 * 2, 20, outputs}, whole.output.data(), weight.data(),
-                              options.head.bias, wanted.data());
+        linear_forward<float>({5 * 2, problem.units(), outputs}, whole.output.data(),
+                              weight.data(), options.head.bias, wanted.data());
         CHECK(same_bits(stepped(stream, problem).output, wanted));
       }
     }
@@ -219,21 +235,24 @@ TEST_CASE("the head answers from the new state") {
 }
 
 TEST_CASE("a stream is a snapshot until it is refreshed") {
-  Problem<float> problem(two_layers(CellKind::gru), 3, 2);
-  const Outcome<float> before = problem.infer();
-  Stream<float> stream = make_stream(problem);
-  for (auto& part : problem.params[1]) {
-    for (float& value : part) value *= 0.5f;
+  for (const RecurrentConfig& config : all_of_two_layers()) {
+    Problem<float> problem(config, 3, 2);
+    const Outcome<float> before = problem.infer();
+    Stream<float> stream = make_stream(problem);
+    for (auto& part : problem.params[1]) {
+      for (float& value : part) value *= 0.5f;
+    }
+    CHECK(stepped(stream, problem) == before);
+    stream.refresh(arrays_of(problem).data());
+    stream.set_state(problem.h0.data(),
+                     problem.c0.empty() ? nullptr : problem.c0.data());
+    CHECK(stepped(stream, problem) == problem.infer());
   }
-  CHECK(stepped(stream, problem) == before);
-  stream.refresh(arrays_of(problem).data());
-  stream.set_state(problem.h0.data(), nullptr);
-  CHECK(stepped(stream, problem) == problem.infer());
 }
 
 TEST_CASE("state goes in and out; null is zeros") {
-  for (const CellKind cell : kCells) {
-    const Problem<double> problem(two_layers(cell), 1, 3);
+  for (const RecurrentConfig& config : all_of_two_layers()) {
+    const Problem<double> problem(config, 1, 3);
     Stream<double> stream = make_stream(problem);
     std::vector<double> h(problem.h0.size()), c(problem.c0.size());
     double* c_out = c.empty() ? nullptr : c.data();
@@ -274,7 +293,7 @@ TEST_CASE("bfloat16 weights give the bits of float weights rounded before") {
         Stream<float> stream = make_stream(problem, options);
         Problem<float> rounded = problem;
         for (LayerValues<float>& layer : rounded.params) {
-          for (const std::size_t part : {0, 1}) {
+          for (const std::size_t part : {0, 1, 4}) {  // W_ih, W_hh, W_hr
             round_to_bfloat16(static_cast<Index>(layer[part].size()),
                               layer[part].data());
           }
@@ -333,6 +352,10 @@ TEST_CASE("streams that are refused") {
   const float weight[20] = {};
   CHECK(error_with([&](Config&, Options& o, Params&) { o.head.weight = weight; }) ==
         "head.out_features must be at least 1, got 0");
+  RecurrentConfig variant = problem.config;
+  variant.options.peepholes = true;
+  CHECK(error_of([&] { Stream<float>(variant, arrays_of(problem).data()); }) ==
+        "params of layer 0 must have the arrays of the cell's options");
   const Problem<double> twice(two_layers(CellKind::lstm), 1, 1);
   StreamOptions<double> options;
   options.precision = Precision::bfloat16;

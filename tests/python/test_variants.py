@@ -402,8 +402,6 @@ def test_models_of_variants_learn(cell: str) -> None:
 def test_what_variants_do_not_have_is_refused() -> None:
     layer = fl.LSTM(2, 3, peepholes=True)
     x = np.ones((4, 2, 2), np.float32)
-    with pytest.raises(ValueError, match="a stream needs a plain cell"):
-        layer.stream()
     with pytest.raises(ValueError, match="checkpoint_every needs a plain cell"):
         layer.forward(x, checkpoint_every=2)
     _, _, tape = layer.forward(x)

@@ -1,5 +1,5 @@
 // What may differ from the plain cells. A cell with any of these takes the general path
-// (src/general_forward.cpp), which is slower than the fused kernels of a plain cell.
+// (src/general_loop.hpp), which is slower than the fused kernels of a plain cell.
 // Equations: docs/math.md, "Variants".
 #pragma once
 

@@ -12,13 +12,14 @@
 namespace fastlstm {
 
 // How weight_ih and weight_hh are stored. bfloat16: rounded to nearest even, half the
-// bytes; sums, states, biases and the head stay float.
+// bytes; sums, states, biases and the head stay float. A projection's weight_hr, and
+// W_hn of the GRU that resets before the product, are rounded too but stored as float.
 enum class Precision { full, bfloat16 };
 
 // A dense layer after the last recurrent one, as in linear.hpp; weight null: none.
 template <class T>
 struct Head {
-  const T* weight = nullptr;  // (out_features, H), row-major; read
+  const T* weight = nullptr;  // (out_features, S), row-major; read
   const T* bias = nullptr;    // (out_features,); read; null counts as zeros
   Index out_features = 0;
 };
@@ -47,8 +48,9 @@ class FASTLSTM_API Stream {
 
   Index batch_size() const noexcept;
   Index input_size() const noexcept;   // I
-  Index output_size() const noexcept;  // O: H, or the head's out_features
+  Index output_size() const noexcept;  // O: S, or the head's out_features
   Index hidden_size() const noexcept;  // H
+  Index state_size() const noexcept;   // S: features of h, H or fewer with a projection
   Index num_layers() const noexcept;   // L
   bool has_cell() const noexcept;      // the state has a c: the LSTM
   // Multiply-adds of a step of all streams.
@@ -69,7 +71,8 @@ class FASTLSTM_API Stream {
   // Sets the state of the rows to zero where rows (N,) is true; null: of all rows.
   void reset(const bool* rows = nullptr) noexcept;
 
-  // h, c: (L, N, H). c is for the LSTM, else null. As sources, null counts as zeros.
+  // h: (L, N, S), c: (L, N, H). c is for the LSTM, else null. As sources, null counts
+  // as zeros.
   void get_state(T* h, T* c) const noexcept;
   void set_state(const T* h, const T* c) noexcept;
 

@@ -206,12 +206,14 @@ class Recurrent(Module):
         return Stream(self, batch_size=batch_size, precision=precision)
 
     def round_weights(self, precision: str) -> None:
-        """Round weight_ih and weight_hh in place, to nearest, ties to even.
+        """Round weight_ih, weight_hh and weight_hr, to nearest, ties to even.
+
+        In place. Biases and the other vectors are not rounded.
 
         Parameters
         ----------
         precision : "bfloat16"
-            What `stream` then stores them as, too. Biases are not rounded.
+            What `stream` then stores them as, too.
 
         Raises
         ------
@@ -223,8 +225,8 @@ class Recurrent(Module):
                 f'precision must be "bfloat16" and the layer float32, got '
                 f"{precision!r} and {self._dtype}"
             )
-        for name, value in self.params.items():
-            if name.startswith("weight_"):
+        for value in self.params.values():
+            if value.ndim == 2:
                 _core.round_to_bfloat16(value)
         self.precision = precision
 

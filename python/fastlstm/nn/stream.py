@@ -35,14 +35,16 @@ class Stream(_core.Stream):
     Parameters
     ----------
     recurrent : LSTM, GRU or RNN
-        Of one direction.
+        Of one direction, with any options of the cell.
     head : Linear, optional
         Answers from the state of the last layer.
     batch_size : int
         N.
     precision : None or "bfloat16"
         "bfloat16": weight_ih and weight_hh are rounded to nearest even and take half
-        the memory; all sums stay float32. For layers of float32.
+        the memory; all sums stay float32. For layers of float32. A projection's
+        weight_hr, and W_hn where a GRU resets before it, are rounded but take as much
+        memory as before.
 
     Raises
     ------
@@ -95,7 +97,10 @@ class Stream(_core.Stream):
 
     @property
     def state(self) -> Any:
-        """(h, c), or h of GRU and RNN: copies, each (L, N, H). May be set."""
+        """(h, c), or h of GRU and RNN: copies, each (L, N, H). May be set.
+
+        With a projection h is (L, N, proj_size).
+        """
         return self._get_state()
 
     @state.setter
