@@ -54,8 +54,9 @@ class JsonReader {
   std::string string();
   Index size();  // an integer from 0 to 2^63 - 1
   JsonScalar scalar();
-  bool null();  // reads null, if that is what comes
-  void end();   // nothing but white space is left
+  bool at_array() { return peek() == '['; }  // reads nothing
+  bool null();                               // reads null, if that is what comes
+  void end();                                // nothing but white space is left
 
  private:
   [[noreturn]] void fail(const char* wanted) const;

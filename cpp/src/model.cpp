@@ -35,7 +35,7 @@ void check_size(const char* name, Index size) {
 template <class T>
 void join_directions(const RecurrentConfig& config, Index batch_size, const T* h_n,
                      T* features) {
-  const Index units = config.hidden_size;
+  const Index units = config.output_size();
   const Index directions = config.directions();
   for (Index d = 0; d < directions; ++d) {
     const T* h = h_n + ((config.num_layers - 1) * directions + d) * batch_size * units;
@@ -43,6 +43,16 @@ void join_directions(const RecurrentConfig& config, Index batch_size, const T* h
       std::copy_n(h + n * units, units, features + (n * directions + d) * units);
     }
   }
+}
+
+// (layers, units) -> (layers, N, units); null stays null.
+template <class T>
+const T* repeated(const T* rows, Index layers, Index batch_size, Index units, T* all) {
+  if (rows == nullptr) return nullptr;
+  for (Index i = 0; i < layers * batch_size; ++i) {
+    std::copy_n(rows + i / batch_size * units, units, all + i * units);
+  }
+  return all;
 }
 
 }  // namespace
@@ -103,6 +113,11 @@ Head<T> Model<T>::head() const noexcept {
 }
 
 template <class T>
+InitialState<T> Model<T>::initial_state() const noexcept {
+  return body_->initial;
+}
+
+template <class T>
 void Model<T>::predict(const std::int64_t* x, Index seq_len, Index batch_size,
                        T* y) const {
   check_size("seq_len", seq_len);
@@ -139,15 +154,20 @@ void Model<T>::predict(const T* x, Index seq_len, Index batch_size, T* y) const 
 
 template <class T>
 void Model<T>::Body::run(const T* x, Index seq_len, Index batch_size, T* y) const {
-  const Index units = config.directions() * config.hidden_size;
+  const Index units = config.directions() * config.output_size();
+  const Index layers = config.num_layers * config.directions();
   const Index steps = checked_product(seq_len, batch_size);
-  const Index states = checked_product(config.num_layers * units, batch_size);
+  const Index h_size = checked_product(layers * config.output_size(), batch_size);
+  const Index c_size = checked_product(layers * config.hidden_size, batch_size);
   T *output = nullptr, *h_n = nullptr, *c_n = nullptr, *features = nullptr;
+  T *h0 = nullptr, *c0 = nullptr;
   Buffer memory;
   for (Arena arena;;) {
     output = arena.take<T>(checked_product(steps, units));
-    h_n = arena.take<T>(states);
-    c_n = arena.take<T>(states);
+    h_n = arena.take<T>(h_size);
+    c_n = arena.take<T>(c_size);
+    h0 = arena.take<T>(initial.h != nullptr ? h_size : 0);
+    c0 = arena.take<T>(initial.c != nullptr ? c_size : 0);
     features = arena.take<T>(batch_size * units);
     if (memory.data() != nullptr) break;
     memory = pool.acquire(arena.used());
@@ -158,6 +178,8 @@ void Model<T>::Body::run(const T* x, Index seq_len, Index batch_size, T* y) cons
   args.batch_size = batch_size;
   args.x = {x, batch_size * config.input_size, config.input_size};
   args.params = params.data();
+  args.h0 = repeated(initial.h, layers, batch_size, config.output_size(), h0);
+  args.c0 = repeated(initial.c, layers, batch_size, config.hidden_size, c0);
   args.output = {output, batch_size * units, units};
   args.h_n = h_n;
   args.c_n = c_n;
@@ -178,6 +200,7 @@ Stream<T> Model<T>::stream(Index batch_size, Precision precision) const {
   options.batch_size = batch_size;
   options.precision = precision;
   options.head = body_->head;
+  options.initial = body_->initial;
   return Stream<T>(body_->config, body_->params.data(), options);
 }
 

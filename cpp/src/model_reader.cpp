@@ -6,111 +6,15 @@
 #include <algorithm>
 #include <cstddef>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 #include "arena.hpp"
-#include "json.hpp"
+#include "model_options.hpp"
 
 namespace fastlstm {
 namespace {
 
 constexpr std::string_view kVersion = "1";
-constexpr Index kMaxSize = Index{1} << 24;  // that of check_config
-
-// The arguments of a layer's constructor in Python; each is taken once.
-class Options {
- public:
-  void read(const std::string& part, JsonReader& json) {
-    part_ = part;
-    bool has_class = false;
-    bool has_config = false;
-    json.object([&](const std::string& key) {
-      if (key == "class") {
-        has_class = true;
-        class_ = json.string();
-      } else if (key == "config") {
-        has_config = true;
-        json.object([&](const std::string& name) {
-          try {
-            values_[name] = json.scalar();
-          } catch (const FormatError& error) {
-            throw FormatError(part_ + "." + shown(name) + ": " + error.what());
-          }
-        });
-      } else {
-        throw FormatError(part_ + " has the unknown key " + shown(key));
-      }
-    });
-    if (!has_class || !has_config) {
-      throw FormatError(part_ + " must have class and config");
-    }
-  }
-
-  bool given() const { return !part_.empty(); }
-  const std::string& class_name() const { return class_; }
-
-  // The value of a key, or `otherwise`; null: the key must be there.
-  template <class Value>
-  Value take(const std::string& key, const Value* otherwise) {
-    const auto found = values_.find(key);
-    if (found == values_.end()) {
-      if (otherwise == nullptr) throw FormatError(part_ + " lacks " + key);
-      return *otherwise;
-    }
-    const JsonScalar value = std::move(found->second);
-    values_.erase(found);
-    if constexpr (std::is_same_v<Value, double>) {
-      if (const auto* integer = std::get_if<Index>(&value)) {
-        return static_cast<double>(*integer);
-      }
-    }
-    if (const auto* right = std::get_if<Value>(&value)) return *right;
-    throw FormatError(part_ + "." + key + " must be " + kind<Value>());
-  }
-  template <class Value>
-  Value take(const std::string& key) {
-    return take<Value>(key, nullptr);
-  }
-  template <class Value>
-  Value take_or(const std::string& key, Value otherwise) {
-    return take<Value>(key, &otherwise);
-  }
-
-  Index take_size(const std::string& key) {
-    const Index size = take<Index>(key);
-    if (size < 1 || size > kMaxSize) {
-      throw FormatError(part_ + "." + key + " must be from 1 to " +
-                        std::to_string(kMaxSize) + ", got " + std::to_string(size));
-    }
-    return size;
-  }
-
-  // Whoever wrote an option that is left over meant something by it.
-  void check_all_taken() const {
-    if (values_.empty()) return;
-    throw FormatError(part_ + " has the option " + shown(values_.begin()->first) +
-                      ", which this version does not know");
-  }
-
-  [[noreturn]] void fail_class(const char* wanted) const {
-    throw FormatError(part_ + " must be " + wanted + ", got " + shown(class_));
-  }
-
- private:
-  template <class Value>
-  static const char* kind() {
-    return std::is_same_v<Value, bool>     ? "true or false"
-           : std::is_same_v<Value, Index>  ? "an integer"
-           : std::is_same_v<Value, double> ? "a number"
-                                           : "a string";
-  }
-
-  std::string part_;
-  std::string class_;
-  std::map<std::string, JsonScalar> values_;
-};
-
 // The architecture as it stands in the metadata.
 struct Description {
   Options embedding, recurrent, head;
@@ -153,14 +57,6 @@ const std::string& metadata_of(const SafetensorsHeader& header, const char* key)
     throw FormatError(std::string("not a fastlstm model: its metadata have no ") + key);
   }
   return found->second;
-}
-
-Activation activation_of(const std::string& name) {
-  if (name == "tanh") return Activation::tanh;
-  if (name == "relu") return Activation::relu;
-  if (name == "sigmoid") return Activation::sigmoid;
-  if (name == "linear") return Activation::linear;
-  throw FormatError("unknown activation " + shown(name));
 }
 
 const char* dtype_name(std::size_t bytes) { return bytes == 4 ? "float32" : "float64"; }
@@ -230,7 +126,6 @@ class ModelReader {
 
   void read_recurrent(Options& options) {
     RecurrentConfig& config = body_->config;
-    const std::string name = options.class_name();
     config.input_size = options.take_size("input_size");
     config.hidden_size = options.take_size("hidden_size");
     config.num_layers = options.take_size("num_layers");
@@ -239,21 +134,9 @@ class ModelReader {
     config.recurrent_dropout = options.take_or("recurrent_dropout", 0.0);
     const bool bias = options.take_or("bias", true);
     options.take_or("batch_first", false);  // of Python's arrays
+    const bool learned = options.take_or("learn_initial_state", false);
     check_dtype(options);
-    const auto activation = [&](const char* key) {
-      return activation_of(options.take_or<std::string>(key, "tanh"));
-    };
-    if (name == "LSTM") {
-      config.cell_activation = activation("cell_activation");
-      config.output_activation = activation("output_activation");
-    } else if (name == "GRU") {
-      config.cell = CellKind::gru;
-    } else if (name == "RNN") {
-      config.cell = CellKind::rnn;
-      config.cell_activation = activation("nonlinearity");
-    } else {
-      options.fail_class("LSTM, GRU or RNN");
-    }
+    take_cell(options, config);
     options.check_all_taken();
     try {
       check_config(config);
@@ -265,42 +148,75 @@ class ModelReader {
         read_layer(layer, direction, bias);
       }
     }
+    if (!learned) return;
+    body_->initial.h = read_initial("h0", config.output_size());
+    if (config.cell == CellKind::lstm) {
+      body_->initial.c = read_initial("c0", config.hidden_size);
+    }
+  }
+
+  static std::string suffix(Index layer, Index direction) {
+    return "_l" + std::to_string(layer) + (direction == 1 ? "_reverse" : "");
   }
 
   void read_layer(Index layer, Index direction, bool bias) {
     const RecurrentConfig& config = body_->config;
+    const CellOptions& cell = config.options;
     const Index rows = config.gate_rows();
-    const Index inputs =
-        layer == 0 ? config.input_size : config.directions() * config.hidden_size;
-    const std::string end =
-        "_l" + std::to_string(layer) + (direction == 1 ? "_reverse" : "");
+    const Index hidden = config.hidden_size;
+    const Index outputs = config.output_size();
+    const Index inputs = layer == 0 ? config.input_size : config.directions() * outputs;
     const auto array = [&](const char* name, const std::vector<Index>& shape) {
-      return tensor(std::string("recurrent.") + name + end, shape).data();
+      return tensor("recurrent." + (name + suffix(layer, direction)), shape).data();
     };
     LayerArrays<const T> params{};
     params.weight_ih = array("weight_ih", {rows, inputs});
-    params.weight_hh = array("weight_hh", {rows, config.hidden_size});
+    params.weight_hh = array("weight_hh", {rows, outputs});
     if (bias) {
       params.bias = array("bias_ih", {rows});
-      const T* hidden = array("bias_hh", {rows});
+      const T* bias_hh = array("bias_hh", {rows});
       // The core keeps one bias, the sum; but the GRU's last third of bias_hh stands
       // inside the product with r.
       std::vector<T>& sum = body_->arrays[body_->arrays.size() - 2];
-      const Index summed = config.cell == CellKind::gru ? 2 * config.hidden_size : rows;
+      const Index summed = config.cell == CellKind::gru ? 2 * hidden : rows;
       for (Index i = 0; i < summed; ++i) {
-        sum[static_cast<std::size_t>(i)] += hidden[i];
+        sum[static_cast<std::size_t>(i)] += bias_hh[i];
       }
-      if (config.cell == CellKind::gru) params.bias_hn = hidden + summed;
+      if (config.cell == CellKind::gru) params.bias_hn = bias_hh + summed;
+    }
+    if (cell.proj_size > 0) params.weight_hr = array("weight_hr", {outputs, hidden});
+    if (cell.peepholes) params.weight_peephole = array("weight_peephole", {3 * hidden});
+    if (cell.layer_norm) {
+      params.gain_ih = array("gain_ih", {rows});
+      params.gain_hh = array("gain_hh", {rows});
+      params.gain_c = array("gain_c", {hidden});
+      if (bias) params.bias_c = array("bias_c", {hidden});
     }
     body_->params.push_back(params);
+  }
+
+  // (L*D, units): the rows of all layers and directions, one tensor each.
+  const T* read_initial(const char* name, Index units) {
+    const RecurrentConfig& config = body_->config;
+    std::vector<T> all;
+    for (Index layer = 0; layer < config.num_layers; ++layer) {
+      for (Index direction = 0; direction < config.directions(); ++direction) {
+        const std::vector<T>& row =
+            tensor("recurrent." + (name + suffix(layer, direction)), {units});
+        all.insert(all.end(), row.begin(), row.end());
+        body_->arrays.pop_back();
+      }
+    }
+    return body_->arrays.emplace_back(std::move(all)).data();
   }
 
   void read_head(Options& options) {
     if (options.class_name() != "Linear") options.fail_class("Linear");
     const RecurrentConfig& config = body_->config;
-    const Index features = config.directions() * config.hidden_size;
+    const Index features = config.directions() * config.output_size();
     if (options.take_size("in_features") != features) {
-      throw FormatError("head.in_features must be D*H = " + std::to_string(features));
+      throw FormatError("head.in_features must be D*H = " + std::to_string(features) +
+                        ", the features of the recurrent layer");
     }
     Head<T>& head = body_->head;
     head.out_features = options.take_size("out_features");

@@ -18,6 +18,7 @@ struct Model<T>::Body {
   const T* embedding = nullptr;
   std::vector<LayerArrays<const T>> params;
   Head<T> head;
+  InitialState<T> initial;  // (L*D, ...)
   std::vector<std::vector<T>> arrays;
   mutable BufferPool pool;
 

@@ -8,34 +8,11 @@
 #include <vector>
 
 #include "denormals.hpp"
+#include "layer_arrays.hpp"
 #include "stream_layer.hpp"
 
 namespace fastlstm {
 namespace {
-
-// Arrays that the options of the cell ask for.
-template <class T>
-bool lacks_arrays(const CellOptions& options, const LayerArrays<const T>& arrays) {
-  return (options.proj_size > 0 && arrays.weight_hr == nullptr) ||
-         (options.peepholes && arrays.weight_peephole == nullptr) ||
-         (options.layer_norm &&
-          (arrays.gain_ih == nullptr || arrays.gain_hh == nullptr ||
-           arrays.gain_c == nullptr));
-}
-
-template <class T>
-void check_params(const RecurrentConfig& config, const LayerArrays<const T>* params) {
-  for (Index i = 0; i < config.num_layers; ++i) {
-    if (params[i].weight_ih == nullptr || params[i].weight_hh == nullptr) {
-      throw std::invalid_argument("params of layer " + std::to_string(i) +
-                                  " must have weight_ih and weight_hh, got null");
-    }
-    if (lacks_arrays(config.options, params[i])) {
-      throw std::invalid_argument("params of layer " + std::to_string(i) +
-                                  " must have the arrays of the cell's options");
-    }
-  }
-}
 
 template <class T>
 void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
@@ -54,7 +31,7 @@ void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
   if (options.precision == Precision::bfloat16 && sizeof(T) != sizeof(float)) {
     throw std::invalid_argument("precision bfloat16 needs weights of float32");
   }
-  check_params(config, params);
+  check_arrays(config, params);
   if (options.head.weight != nullptr && options.head.out_features < 1) {
     throw std::invalid_argument("head.out_features must be at least 1, got " +
                                 std::to_string(options.head.out_features));
@@ -73,6 +50,8 @@ struct Stream<T>::Body {
   std::vector<StreamLayer<T>> layers;
   T* head_weight = nullptr;
   T* head_bias = nullptr;
+  T* initial_h = nullptr;  // (L, S); null: zeros
+  T* initial_c = nullptr;  // (L, H)
   void (*head)(const DenseArgs<T>&);
   int turn = 0;
 
@@ -92,6 +71,11 @@ struct Stream<T>::Body {
         head_weight = arena.take<T>(checked_product(outputs, features()));
         head_bias = arena.take<T>(outputs);
       }
+      const auto take_initial = [&](const T* given, Index units) {
+        return given == nullptr ? nullptr : arena.take<T>(config.num_layers * units);
+      };
+      initial_h = take_initial(with.initial.h, features());
+      initial_c = take_initial(with.initial.c, config.hidden_size);
       if (memory.data() != nullptr) break;
       memory = pool.acquire(arena.used());
       arena = Arena(memory.data());
@@ -105,8 +89,15 @@ struct Stream<T>::Body {
   Index features() const { return config.output_size(); }
   bool lstm() const { return config.cell == CellKind::lstm; }
 
-  void pack(const LayerArrays<const T>* params, const Head<T>& given) {
+  void pack(const LayerArrays<const T>* params, const Head<T>& given,
+            const InitialState<T>& initial) {
     for (StreamLayer<T>& layer : layers) layer.pack(*params++, pool);
+    if (initial_h != nullptr) {
+      std::copy_n(initial.h, config.num_layers * features(), initial_h);
+    }
+    if (initial_c != nullptr) {
+      std::copy_n(initial.c, config.num_layers * config.hidden_size, initial_c);
+    }
     if (head_weight == nullptr) return;
     std::copy_n(given.weight, outputs * features(), head_weight);
     if (given.bias != nullptr) {
@@ -151,8 +142,18 @@ struct Stream<T>::Body {
     }
   }
 
-  void reset_row(Index row) noexcept {
+  void zero_row(Index row) noexcept {
     for (StreamLayer<T>& layer : layers) layer.set_state(turn, row, nullptr, nullptr);
+  }
+
+  void restart_row(Index row) noexcept {
+    const T* h = initial_h;
+    const T* c = initial_c;
+    for (StreamLayer<T>& layer : layers) {
+      layer.set_state(turn, row, h, c);
+      if (h != nullptr) h += features();
+      if (c != nullptr) c += config.hidden_size;
+    }
   }
 };
 
@@ -161,7 +162,8 @@ Stream<T>::Stream(const RecurrentConfig& config, const LayerArrays<const T>* par
                   const StreamOptions<T>& options) {
   check(config, params, options);
   body_ = std::make_unique<Body>(config, options);
-  body_->pack(params, options.head);
+  body_->pack(params, options.head, options.initial);
+  reset();
 }
 
 template <class T>
@@ -222,7 +224,9 @@ void Stream<T>::step(const T* x, T* y) noexcept {
 
 template <class T>
 void Stream<T>::step(const T* x, T* y, const bool* active, const bool* reset) noexcept {
-  if (reset != nullptr) this->reset(reset);
+  for (Index n = 0; reset != nullptr && n < body_->batch_size; ++n) {
+    if (reset[n]) body_->zero_row(n);
+  }
   if (active == nullptr) return step(x, y);
   const DenormalGuard guard;
   body_->advance_active(x, active);
@@ -241,7 +245,7 @@ void Stream<T>::process(const T* x, T* y, Index steps) noexcept {
 template <class T>
 void Stream<T>::reset(const bool* rows) noexcept {
   for (Index n = 0; n < body_->batch_size; ++n) {
-    if (rows == nullptr || rows[n]) body_->reset_row(n);
+    if (rows == nullptr || rows[n]) body_->restart_row(n);
   }
 }
 
@@ -267,13 +271,19 @@ void Stream<T>::set_state(const T* h, const T* c) noexcept {
 }
 
 template <class T>
-void Stream<T>::refresh(const LayerArrays<const T>* params, const Head<T>& head) {
-  check_params(body_->config, params);
+void Stream<T>::refresh(const LayerArrays<const T>* params, const Head<T>& head,
+                        const InitialState<T>& initial) {
+  check_arrays(body_->config, params);
   if ((head.weight == nullptr) != (body_->head_weight == nullptr)) {
     throw std::invalid_argument(
         "refresh must be given a head where the stream has one");
   }
-  body_->pack(params, head);
+  if ((initial.h == nullptr) != (body_->initial_h == nullptr) ||
+      (initial.c == nullptr) != (body_->initial_c == nullptr)) {
+    throw std::invalid_argument(
+        "refresh must be given an initial state where the stream has one");
+  }
+  body_->pack(params, head, initial);
 }
 
 template class Stream<float>;

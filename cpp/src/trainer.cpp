@@ -10,6 +10,7 @@
 #include "arena.hpp"
 #include "fastlstm/linear.hpp"
 #include "fastlstm/losses.hpp"
+#include "layer_arrays.hpp"
 
 namespace fastlstm {
 namespace {
@@ -27,6 +28,10 @@ void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
     throw std::invalid_argument(
         "a trainer runs in one direction, got bidirectional = true");
   }
+  if (config.options.zoneout_h > 0 || config.options.zoneout_c > 0) {
+    throw std::invalid_argument(
+        "a trainer draws no random numbers, got a cell with zoneout");
+  }
   if (options.tbptt < 1 || options.tbptt > kMaxWindow) {
     throw std::invalid_argument("tbptt must be an integer from 1 to " +
                                 std::to_string(kMaxWindow) + ", got " +
@@ -43,12 +48,7 @@ void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
   if (head.weight == nullptr || head.out_features < 1) {
     throw std::invalid_argument("a trainer needs a head with weights");
   }
-  for (Index i = 0; i < config.num_layers; ++i) {
-    if (params[i].weight_ih == nullptr || params[i].weight_hh == nullptr) {
-      throw std::invalid_argument("params of layer " + std::to_string(i) +
-                                  " must have weight_ih and weight_hh, got null");
-    }
-  }
+  check_arrays(config, params);
 }
 
 }  // namespace
@@ -76,13 +76,13 @@ struct Trainer<T>::Body {
   T* x = nullptr;                  // (k, I)
   T* targets = nullptr;            // (k, O)
   std::int64_t* labels = nullptr;  // (k)
-  T* states = nullptr;             // (k + 1, 2, L, H): h, then c
+  T* states = nullptr;             // (k + 1) times h (L, S), then c (L, H)
 
-  T* output = nullptr;      // (k, H)
-  T* d_output = nullptr;    // (k, H)
+  T* output = nullptr;      // (k, S)
+  T* d_output = nullptr;    // (k, S)
   T* answers = nullptr;     // (k, O)
   T* d_answers = nullptr;   // (k, O)
-  T* next_state = nullptr;  // (2, L, H), of predict
+  T* next_state = nullptr;  // of predict
 
   Body(const RecurrentConfig& of, const LayerArrays<const T>* given,
        const Head<T>& given_head, const TrainerOptions& with)
@@ -90,7 +90,7 @@ struct Trainer<T>::Body {
         options(with),
         outputs(given_head.out_features),
         pool(static_cast<std::size_t>(kPassBlocks + 2 * of.num_layers)) {
-    config.dropout = 0;
+    config.dropout = config.recurrent_dropout = 0;
     for (Arena arena;;) {
       parameters.clear();
       params.clear();
@@ -105,10 +105,12 @@ struct Trainer<T>::Body {
   }
 
   Index window() const { return options.tbptt; }
-  Index units() const { return config.hidden_size; }
-  Index state_size() const { return 2 * config.num_layers * units(); }
+  Index units() const { return config.output_size(); }
+  Index state_size() const {
+    return config.num_layers * (units() + config.hidden_size);
+  }
   T* state_before(Index step) const { return states + step * state_size(); }
-  T* c_of(T* state) const { return state + state_size() / 2; }
+  T* c_of(T* state) const { return state + config.num_layers * units(); }
   bool classifies() const { return options.task == Task::classification; }
 
   void take_memory(Arena& arena, const LayerArrays<const T>* given,
@@ -122,7 +124,15 @@ struct Trainer<T>::Body {
       add(arena, from.weight_ih, rows * inputs, master.weight_ih, grad.weight_ih);
       add(arena, from.weight_hh, rows * units(), master.weight_hh, grad.weight_hh);
       add(arena, from.bias, rows, master.bias, grad.bias);
-      add(arena, from.bias_hn, units(), master.bias_hn, grad.bias_hn);
+      const Index hidden = config.hidden_size;
+      add(arena, from.bias_hn, hidden, master.bias_hn, grad.bias_hn);
+      add(arena, from.weight_hr, units() * hidden, master.weight_hr, grad.weight_hr);
+      add(arena, from.weight_peephole, 3 * hidden, master.weight_peephole,
+          grad.weight_peephole);
+      add(arena, from.gain_ih, rows, master.gain_ih, grad.gain_ih);
+      add(arena, from.gain_hh, rows, master.gain_hh, grad.gain_hh);
+      add(arena, from.gain_c, hidden, master.gain_c, grad.gain_c);
+      add(arena, from.bias_c, hidden, master.bias_c, grad.bias_c);
       params.push_back(master);
       grads.push_back(grad);
     }
@@ -273,6 +283,10 @@ TrainerOptions with_task_of(const Model<T>& model, TrainerOptions options) {
   if (model.num_embeddings() > 0) {
     throw std::invalid_argument(
         "a trainer takes vectors, and this model begins with an embedding");
+  }
+  if (model.initial_state().h != nullptr || model.initial_state().c != nullptr) {
+    throw std::invalid_argument(
+        "a trainer starts from zeros, and this model has a learned initial state");
   }
   options.task = model.task();
   return options;

@@ -197,19 +197,27 @@ class Recurrent {
                           lstm() ? py::object(d_c0) : py::none());
   }
 
-  // Fills a new object of _core.Stream. head: (weight, bias or None), or None.
+  // Fills a new object of _core.Stream. head: (weight, bias or None), or None; h0 and
+  // c0: the initial state (L, ...) of a stream, or None.
   void open(py::handle stream, const py::sequence& params, py::handle head,
-            Index batch_size, bool bfloat16) const {
+            py::handle h0_object, py::handle c0_object, Index batch_size,
+            bool bfloat16) const {
     StreamOptions<T> options;
     options.batch_size = batch_size;
     options.precision = bfloat16 ? Precision::bfloat16 : Precision::full;
     options.head = head_arrays(head);
+    const py::array h0 = state(h0_object, "h0", initial_shape(config_.output_size()));
+    const py::array c0 = state(c0_object, "c0", initial_shape(config_.hidden_size));
+    options.initial = {data_or_null(h0), data_or_null(c0)};
     open_stream<T>(stream, config_, parameters<const T>(params, "").data(), options);
   }
 
-  void refresh(py::handle stream, const py::sequence& params, py::handle head) const {
-    refresh_stream<T>(stream, parameters<const T>(params, "").data(),
-                      head_arrays(head));
+  void refresh(py::handle stream, const py::sequence& params, py::handle head,
+               py::handle h0_object, py::handle c0_object) const {
+    const py::array h0 = state(h0_object, "h0", initial_shape(config_.output_size()));
+    const py::array c0 = state(c0_object, "c0", initial_shape(config_.hidden_size));
+    refresh_stream<T>(stream, parameters<const T>(params, "").data(), head_arrays(head),
+                      {data_or_null(h0), data_or_null(c0)});
   }
 
   void trim() { pool_.trim(); }
@@ -328,6 +336,7 @@ class Recurrent {
     if (!axes.batched) return {state_count(), units};
     return {state_count(), axes.batch_size, units};
   }
+  Shape initial_shape(Index units) const { return {state_count(), units}; }
   Shape h_shape(const Axes& axes) const {
     return state_shape(axes, config_.output_size());
   }
@@ -517,9 +526,10 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
            py::arg("d_output"), py::arg("tape"), py::arg("d_h_n"), py::arg("d_c_n"),
            py::arg("need_d_x"))
       .def("open", &Recurrent<T>::open, py::arg("stream"), py::arg("params"),
-           py::arg("head"), py::arg("batch_size"), py::arg("bfloat16"))
+           py::arg("head"), py::arg("h0"), py::arg("c0"), py::arg("batch_size"),
+           py::arg("bfloat16"))
       .def("refresh", &Recurrent<T>::refresh, py::arg("stream"), py::arg("params"),
-           py::arg("head"))
+           py::arg("head"), py::arg("h0"), py::arg("c0"))
       .def("trim", &Recurrent<T>::trim);
 }
 

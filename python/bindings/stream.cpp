@@ -184,13 +184,13 @@ void open_stream(py::handle object, const RecurrentConfig& config,
 
 template <class T>
 void refresh_stream(py::handle object, const LayerArrays<const T>* params,
-                    const Head<T>& head) {
+                    const Head<T>& head, const InitialState<T>& initial) {
   StreamObject* self = checked_object(object);
   check_idle(self);
   if (stream_in<T>(self) == nullptr) {
     throw py::type_error("this stream has weights of another dtype");
   }
-  stream_in<T>(self)->refresh(params, head);
+  stream_in<T>(self)->refresh(params, head, initial);
 }
 
 template void open_stream<float>(py::handle, const RecurrentConfig&,
@@ -200,9 +200,9 @@ template void open_stream<double>(py::handle, const RecurrentConfig&,
                                   const LayerArrays<const double>*,
                                   const StreamOptions<double>&);
 template void refresh_stream<float>(py::handle, const LayerArrays<const float>*,
-                                    const Head<float>&);
+                                    const Head<float>&, const InitialState<float>&);
 template void refresh_stream<double>(py::handle, const LayerArrays<const double>*,
-                                     const Head<double>&);
+                                     const Head<double>&, const InitialState<double>&);
 
 void register_stream(py::module_& m) {
   look_names_up();

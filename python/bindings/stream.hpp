@@ -12,9 +12,9 @@ template <class T>
 void open_stream(py::handle object, const RecurrentConfig& config,
                  const LayerArrays<const T>* params, const StreamOptions<T>& options);
 
-// Takes params and head anew.
+// Takes params, head and initial state anew.
 template <class T>
 void refresh_stream(py::handle object, const LayerArrays<const T>* params,
-                    const Head<T>& head);
+                    const Head<T>& head, const InitialState<T>& initial);
 
 }  // namespace fastlstm::bindings

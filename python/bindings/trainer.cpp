@@ -51,12 +51,19 @@ class OnlineTrainer {
       const LayerArrays<const T>& from = trainer_.params()[i];
       const LayerArrays<T>& arrays = to.grads[static_cast<std::size_t>(i)];
       const Index rows = config.gate_rows();
-      const Index units = config.hidden_size;
-      copy(from.weight_ih, rows * (i == 0 ? config.input_size : units),
+      const Index hidden = config.hidden_size;
+      const Index outputs = config.output_size();
+      copy(from.weight_ih, rows * (i == 0 ? config.input_size : outputs),
            arrays.weight_ih);
-      copy(from.weight_hh, rows * units, arrays.weight_hh);
+      copy(from.weight_hh, rows * outputs, arrays.weight_hh);
       copy(from.bias, rows, arrays.bias);
-      copy(from.bias_hn, units, arrays.bias_hn);
+      copy(from.bias_hn, hidden, arrays.bias_hn);
+      copy(from.weight_hr, outputs * hidden, arrays.weight_hr);
+      copy(from.weight_peephole, 3 * hidden, arrays.weight_peephole);
+      copy(from.gain_ih, rows, arrays.gain_ih);
+      copy(from.gain_hh, rows, arrays.gain_hh);
+      copy(from.gain_c, hidden, arrays.gain_c);
+      copy(from.bias_c, hidden, arrays.bias_c);
     }
     const Head<T> head = trainer_.head();
     copy(head.weight, weight.size(), weight.mutable_data());

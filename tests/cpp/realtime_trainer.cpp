@@ -2,7 +2,7 @@
 // nothing.
 #include "fastlstm/trainer.hpp"
 #include "interposer.hpp"
-#include "recurrent_problem.hpp"
+#include "variant_configs.hpp"
 
 namespace fastlstm::testing {
 namespace {
@@ -51,6 +51,11 @@ TEST_CASE("a trainer allocates nothing after its constructor") {
           }
         }
       }
+    }
+    for (RecurrentConfig config : variants(3, 5)) {
+      config.options.zoneout_h = config.options.zoneout_c = 0;
+      config.num_layers = 2;
+      CHECK(allocation_of_learning<float>(config, 6, Adam{}) == "");
     }
   });
   set_num_threads(1);

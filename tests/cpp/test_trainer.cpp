@@ -2,7 +2,7 @@
 // Stream's, and that it follows a signal that changes.
 #include "fastlstm/trainer.hpp"
 
-#include "recurrent_problem.hpp"
+#include "variant_configs.hpp"
 
 using namespace fastlstm;
 using namespace fastlstm::testing;
@@ -18,8 +18,10 @@ struct Learner {
   std::vector<T> head_weight, head_bias;
 
   explicit Learner(CellKind cell, Index layers = 2)
-      : problem(config_of(cell, layers), 1, 1),
-        head_weight(Random<T>(7).array(kOutputs * kUnits)),
+      : Learner(config_of(cell, layers)) {}
+  explicit Learner(const RecurrentConfig& config)
+      : problem(config, 1, 1),
+        head_weight(Random<T>(7).array(kOutputs * config.output_size())),
         head_bias(Random<T>(8).array(kOutputs)) {}
 
   static RecurrentConfig config_of(CellKind cell, Index layers) {
@@ -40,6 +42,19 @@ TrainerOptions plain_sgd(double lr) {
   options.rule = Sgd{};
   options.lr = lr;
   return options;
+}
+
+// Two layers each. No zoneout: a trainer draws no random numbers.
+std::vector<RecurrentConfig> learning_configs() {
+  std::vector<RecurrentConfig> configs;
+  for (const CellKind cell : kCells)
+    configs.push_back(make_config(cell, kInputs, kUnits));
+  for (RecurrentConfig config : variants(kInputs, kUnits)) {
+    config.options.zoneout_h = config.options.zoneout_c = 0;
+    configs.push_back(config);
+  }
+  for (RecurrentConfig& config : configs) config.num_layers = 2;
+  return configs;
 }
 
 // Mean squared error of the first steps of x, from a zero state.
@@ -78,8 +93,8 @@ double expected_change(Learner<double>& learner, double& value,
 
 TEST_CASE("trainer: an update follows the gradient of the window's mean loss") {
   constexpr double kRate = 0.1;
-  for (const CellKind cell : kCells) {
-    Learner<double> learner(cell);
+  for (const RecurrentConfig& config : learning_configs()) {
+    Learner<double> learner(config);
     const std::vector<double> x = Random<double>(3).array(kWindow * kInputs);
     const std::vector<double> y = Random<double>(4).array(kWindow * kOutputs);
     Trainer<double> trainer = learner.trainer(plain_sgd(kRate));
@@ -96,10 +111,10 @@ TEST_CASE("trainer: an update follows the gradient of the window's mean loss") {
     for (std::size_t layer = 0; layer < 2; ++layer) {
       const LayerArrays<const double>& now = trainer.params()[layer];
       LayerValues<double>& params = learner.problem.params[layer];
-      compare(params[0], now.weight_ih);
-      compare(params[1], now.weight_hh);
-      compare(params[2], now.bias);
-      if (cell == CellKind::gru) compare(params[3], now.bias_hn);
+      const double* const arrays[] = {
+          now.weight_ih,       now.weight_hh, now.bias,    now.bias_hn, now.weight_hr,
+          now.weight_peephole, now.gain_ih,   now.gain_hh, now.gain_c,  now.bias_c};
+      for (std::size_t i = 0; i < params.size(); ++i) compare(params[i], arrays[i]);
     }
     compare(learner.head_weight, trainer.head().weight);
     compare(learner.head_bias, trainer.head().bias);
@@ -219,6 +234,10 @@ TEST_CASE("trainer: refusals") {
   TrainerOptions options;
   options.tbptt = 0;
   CHECK(refusal(options) == "tbptt must be an integer from 1 to 65536, got 0");
+  RecurrentConfig zoned = learner.problem.config;
+  zoned.options.zoneout_c = 0.1;
+  CHECK(error_of([&] { Learner<float>(zoned).trainer({}); }) ==
+        "a trainer draws no random numbers, got a cell with zoneout");
   options = {};
   options.lr = -1;
   CHECK(refusal(options) == "lr must be a finite number >= 0, got -1.000000");

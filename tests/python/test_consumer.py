@@ -27,7 +27,7 @@ PLAIN = "lstm"
 
 
 def regression(recurrent: Any, **options: Any) -> fl.SequenceModel:
-    features = recurrent.hidden_size * (2 if recurrent.bidirectional else 1)
+    features = recurrent.output_size * (2 if recurrent.bidirectional else 1)
     head = fl.Linear(features, 2, dtype=recurrent.dtype, rng=1)
     return fl.SequenceModel(recurrent, head, task="regression", **options)
 
@@ -55,6 +55,61 @@ MODELS: dict[str, Callable[[], fl.SequenceModel]] = {
     ),
     "embedding": lambda: regression(
         fl.GRU(4, 5, bidirectional=True, rng=0), embedding=fl.Embedding(11, 4, rng=2)
+    ),
+    "variant": lambda: regression(
+        fl.LSTM(
+            3,
+            9,
+            2,
+            peepholes=True,
+            proj_size=4,
+            layer_norm=True,
+            zoneout=0.1,
+            recurrent_activation="hard_sigmoid",
+            cell_clip=2.0,
+            rng=0,
+            learn_initial_state=True,
+        ),
+        return_sequences=True,
+    ),
+    "coupled": lambda: regression(
+        fl.LSTM(
+            3,
+            9,
+            bidirectional=True,
+            coupled=True,
+            clip=3.0,
+            bias=False,
+            cell_activation=[("elu", 0.7), "softsign"],
+            layer_norm=True,
+            rng=0,
+        )
+    ),
+    "reset-before": lambda: regression(
+        fl.GRU(
+            3,
+            9,
+            2,
+            reset_after=False,
+            cell_activation=("scaled_tanh", 0.9),
+            learn_initial_state=True,
+            dtype=np.float64,
+            rng=0,
+        ),
+        return_sequences=True,
+    ),
+    "softsign": lambda: regression(
+        fl.RNN(
+            3,
+            9,
+            nonlinearity="softsign",
+            bidirectional=True,
+            learn_initial_state=True,
+            rng=0,
+        ),
+    ),
+    "learned": lambda: regression(
+        fl.LSTM(3, 5, 2, learn_initial_state=True, rng=0), return_sequences=True
     ),
     "loss": lambda: regression(fl.LSTM(3, 5, rng=0), loss=fl.Huber(0.5)),
 }
@@ -137,7 +192,7 @@ def test_models_of_python_run_in_cpp(
     check_program(installed / "consumer_cpp", name, tmp_path)
 
 
-@pytest.mark.parametrize("name", [PLAIN, "deep", "gru", "rnn"])
+@pytest.mark.parametrize("name", [PLAIN, "deep", "gru", "rnn", "variant", "learned"])
 def test_models_of_python_run_in_c(name: str, installed: Path, tmp_path: Path) -> None:
     check_program(installed / "consumer_c", name, tmp_path)
 
@@ -174,7 +229,7 @@ def test_aarch64(tmp_path: Path) -> None:
         "atol": 1e-6,
         "emulator": "qemu-aarch64 -L /usr/aarch64-linux-gnu",
     }
-    for name in (PLAIN, "gru", "both", "embedding"):
+    for name in (PLAIN, "gru", "both", "embedding", "variant", "learned"):
         check_program(tmp_path / "consumer_cpp", name, tmp_path, **options)
     check_program(tmp_path / "consumer_c", PLAIN, tmp_path, **options)
 

@@ -102,6 +102,38 @@ def test_streams_start_from_it(cls):
     np.testing.assert_array_equal(steps, layer(x)[0])
 
 
+@pytest.mark.parametrize("cls", LAYERS)
+def test_streams_return_to_it(cls):
+    """reset() does, one row or all; the mask of a step zeroes, as in a sequence."""
+    layer = learning(cls)
+    x = draw(5, 2, 3)
+    stream = layer.stream(2)
+    first = [np.array(part) for part in parts(stream.state)]
+    before = stream.process(x)
+    kept = parts(stream.state)
+    stream.reset(np.array([True, False]))
+    for part, start, was in zip(parts(stream.state), first, kept, strict=True):
+        np.testing.assert_array_equal(part[:, 0], start[:, 0])
+        np.testing.assert_array_equal(part[:, 1], was[:, 1])
+    stream.reset()
+    np.testing.assert_array_equal(stream.process(x), before)
+
+    reset = np.zeros((5, 2), bool)
+    reset[0, 1] = reset[3, 0] = True
+    stream.reset()
+    steps = np.stack([stream.step(x[t], reset=reset[t]) for t in range(5)])
+    np.testing.assert_array_equal(steps, layer(x, reset=reset)[0])
+
+    for name, value in layer.params.items():
+        if name.startswith(("h0", "c0")):
+            value += 1
+    stream.reset()
+    np.testing.assert_array_equal(stream.process(x), before)
+    stream.refresh()
+    stream.reset()
+    np.testing.assert_array_equal(stream.process(x), layer(x)[0])
+
+
 def test_it_is_trained_and_saved(tmp_path):
     rng = np.random.default_rng(0)
     x = np.zeros((64, 3, 1), np.float32)

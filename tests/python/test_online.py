@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fastlstm as fl
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lstm": {},
+    "gru": {},
+    "rnn": {},
+    "peepholes": {"peepholes": True, "proj_size": 3, "layer_norm": True},
+    "coupled": {"coupled": True, "cell_activation": ("elu", 0.7), "cell_clip": 2.0},
+    "before": {"reset_after": False},
+}
+CLASSES = {"gru": fl.GRU, "rnn": fl.RNN, "before": fl.GRU}
+
 
 def make_model(
-    cls: type = fl.LSTM, dtype: type = np.float64, task: str = "regression"
+    cls: type = fl.LSTM,
+    dtype: type = np.float64,
+    task: str = "regression",
+    **options: Any,
 ) -> fl.SequenceModel:
+    layer = cls(2, 5, 2, dtype=dtype, rng=0, **options)
     return fl.SequenceModel(
-        cls(2, 5, 2, dtype=dtype, rng=0),
-        fl.Linear(5, 3, dtype=dtype, rng=1),
+        layer,
+        fl.Linear(layer.output_size, 3, dtype=dtype, rng=1),
         task=task,
         return_sequences=True,
     )
 
 
-@pytest.mark.parametrize("cls", [fl.LSTM, fl.GRU, fl.RNN])
+@pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("task", ["regression", "classification"])
-def test_first_updates_are_those_of_fit(cls: type, task: str) -> None:
+def test_first_updates_are_those_of_fit(name: str, task: str) -> None:
     """A window that fills is a batch of one sequence: fit makes the same update."""
     steps = 6
     rng = np.random.default_rng(2)
     x = rng.normal(size=(steps, 2))
     y = rng.normal(size=(steps, 3)) if task == "regression" else rng.integers(3, size=6)
-    learning, fitted = make_model(cls, task=task), make_model(cls, task=task)
+    learning, fitted = (
+        make_model(CLASSES.get(name, fl.LSTM), task=task, **VARIANTS[name])
+        for _ in range(2)
+    )
     online = learning.online(optimizer=fl.SGD(0.1), tbptt=steps, clip_norm=0.5)
     for x_t, y_t in zip(x, y, strict=True):
         online.learn(x_t, y_t)
@@ -93,6 +112,8 @@ def test_refusals() -> None:
         ).online()
     with pytest.raises(ValueError, match="one direction"):
         fl.SequenceModel(fl.LSTM(2, 5, bidirectional=True), fl.Linear(10, 3)).online()
+    with pytest.raises(ValueError, match="a cell with zoneout"):
+        make_model(zoneout=0.1).online()
     labels = make_model(task="classification").online()
     with pytest.raises(ValueError, match="label must be from 0 to 2, got 3"):
         labels.learn(x, 3)

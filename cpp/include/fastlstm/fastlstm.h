@@ -61,7 +61,8 @@ FASTLSTM_API bool fastlstm_model_return_sequences(const fastlstm_model* model);
 /* Whether answers are logits of classes, or values. */
 FASTLSTM_API bool fastlstm_model_is_classifier(const fastlstm_model* model);
 
-/* Runs whole sequences from a zero state, on as many threads as help.
+/* Runs whole sequences from the initial state (zero unless it was learned), on as many
+   threads as help.
    x: (seq_len, batch_size, I), row-major; read
    y: (seq_len, batch_size, O) with return_sequences, else (batch_size, O); written */
 FASTLSTM_API fastlstm_status fastlstm_model_predict(const fastlstm_model* model,
@@ -74,7 +75,8 @@ FASTLSTM_API fastlstm_status fastlstm_model_predict_indices(const fastlstm_model
                                                             int64_t batch_size,
                                                             float* y);
 
-/* Makes `batch_size` streams, N, with their own copy of the weights, at a zero state.
+/* Makes `batch_size` streams, N, with their own copy of the weights, in the model's
+   initial state, learned or zero.
    Not for models of two directions or with an embedding. *stream is NULL on failure. */
 FASTLSTM_API fastlstm_status fastlstm_stream_create(const fastlstm_model* model,
                                                     int64_t batch_size,
@@ -95,7 +97,7 @@ FASTLSTM_API void fastlstm_stream_step_rows(fastlstm_stream* stream, const float
 /* `steps` steps. x: (steps, N, I), y: (steps, N, O); they must not overlap. */
 FASTLSTM_API void fastlstm_stream_process(fastlstm_stream* stream, const float* x,
                                           float* y, int64_t steps);
-/* Zero states where rows: (N,) is true; NULL: all. */
+/* Back to the initial state, learned or zero, where rows: (N,) is true; NULL: all. */
 FASTLSTM_API void fastlstm_stream_reset(fastlstm_stream* stream, const bool* rows);
 
 #ifdef __cplusplus

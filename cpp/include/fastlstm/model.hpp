@@ -44,9 +44,11 @@ class FASTLSTM_API Model {
   Index num_embeddings() const noexcept;   // 0 where there is no embedding
   const T* embedding() const noexcept;     // (num_embeddings, I) or null
   const LayerArrays<const T>* params() const noexcept;  // L*D, as in ForwardArgs
-  Head<T> head() const noexcept;                        // of D*H features
+  Head<T> head() const noexcept;  // of D*H features, D*S with a projection
+  // (L*D, ...), as in StreamOptions; null where it is not learned.
+  InitialState<T> initial_state() const noexcept;
 
-  // Runs whole sequences from a zero state, on as many threads as help.
+  // Runs whole sequences from the initial state, on as many threads as help.
   // x: (T, N, I), row-major; read. With an embedding: (T, N) indices of its rows
   // y: (T, N, O) with return_sequences(), else (N, O); written. Logits, where the task
   //    is classification: softmax() of losses.hpp makes probabilities of them

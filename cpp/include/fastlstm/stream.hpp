@@ -24,11 +24,20 @@ struct Head {
   Index out_features = 0;
 };
 
+// The state that streams begin in and that reset() returns to, one row for all of them:
+// h (L, S), and c (L, H) of an LSTM. Null counts as zeros.
+template <class T>
+struct InitialState {
+  const T* h = nullptr;
+  const T* c = nullptr;
+};
+
 template <class T>
 struct StreamOptions {
   Index batch_size = 1;                   // N independent streams that advance together
   Precision precision = Precision::full;  // bfloat16: with T = float
   Head<T> head = {};
+  InitialState<T> initial = {};
 };
 
 // N independent streams of one model. A result depends on nothing but its own stream's
@@ -37,9 +46,9 @@ struct StreamOptions {
 template <class T>
 class FASTLSTM_API Stream {
  public:
-  // Copies what it needs of params (num_layers entries) and of the head: changes of
-  // theirs show after refresh(). States are zero. Throws std::invalid_argument naming
-  // what is wrong (two directions among it), std::bad_alloc, std::length_error.
+  // Copies what it needs of params (num_layers entries), head and initial state:
+  // changes of theirs show after refresh(). Throws std::invalid_argument naming what is
+  // wrong (two directions among it), std::bad_alloc, std::length_error.
   Stream(const RecurrentConfig& config, const LayerArrays<const T>* params,
          const StreamOptions<T>& options = {});
   ~Stream();
@@ -61,14 +70,14 @@ class FASTLSTM_API Stream {
   // y:      (N, O); written
   // active: (N,) or null: all; where false the row's state and its y stay as they are
   // reset:  (N,) or null: none; where true the row's state is zero before the step,
-  //         active or not
+  //         active or not; as StepMarks::reset, whatever the initial state is
   void step(const T* x, T* y) noexcept;
   void step(const T* x, T* y, const bool* active, const bool* reset) noexcept;
 
   // `steps` steps: x (steps, N, I), y (steps, N, O), which must not overlap.
   void process(const T* x, T* y, Index steps) noexcept;
 
-  // Sets the state of the rows to zero where rows (N,) is true; null: of all rows.
+  // Sets rows back to the initial state where rows (N,) is true; null: all rows.
   void reset(const bool* rows = nullptr) noexcept;
 
   // h: (L, N, S), c: (L, N, H). c is for the LSTM, else null. As sources, null counts
@@ -76,8 +85,9 @@ class FASTLSTM_API Stream {
   void get_state(T* h, T* c) const noexcept;
   void set_state(const T* h, const T* c) noexcept;
 
-  // Takes params and head anew, of the same shapes; the state stays.
-  void refresh(const LayerArrays<const T>* params, const Head<T>& head = {});
+  // Takes params, head and initial state anew, of the same shapes; the state stays.
+  void refresh(const LayerArrays<const T>* params, const Head<T>& head = {},
+               const InitialState<T>& initial = {});
 
  private:
   struct Body;

@@ -30,11 +30,11 @@ template <class T>
 class FASTLSTM_API Trainer {
  public:
   // Copies the weights of params (L*D) and of the head, which must be there. Throws
-  // std::invalid_argument naming what is wrong (two directions among it),
+  // std::invalid_argument naming what is wrong (two directions and zoneout among it),
   // std::bad_alloc, std::length_error. Dropout is not done.
   Trainer(const RecurrentConfig& config, const LayerArrays<const T>* params,
           const Head<T>& head, const TrainerOptions& options);
-  // The weights and the task of a model without embedding.
+  // The weights and the task of a model without embedding or learned initial state.
   Trainer(const Model<T>& model, TrainerOptions options);
   ~Trainer();
   Trainer(Trainer&& other) noexcept;

@@ -89,11 +89,10 @@ class Stream(_core.Stream):
             self,
             list(recurrent.params.values()),
             self._head_arrays(),
+            *recurrent.initial_state(),
             self.batch_size,
             precision == "bfloat16",
         )
-        if recurrent.learn_initial_state:
-            self._set_state(*recurrent.initial_state(self.batch_size))
 
     @property
     def state(self) -> Any:
@@ -125,17 +124,23 @@ class Stream(_core.Stream):
         return result
 
     def reset(self, rows: Array | None = None) -> None:
-        """Set the state to zero: everywhere, or where `rows` (N,) is true.
+        """Go back to the state of a new stream: everywhere, or where `rows` is true.
 
-        Zero it is too where the initial state is learned; a new stream starts from
-        that one.
+        That is zero, or what was learned. (The mask `reset` of a step zeroes the state
+        in any case, as that of a whole sequence does.)
+
+        Parameters
+        ----------
+        rows : bool array (N,), optional
         """
         self._reset_rows(rows)
 
     def refresh(self) -> None:
-        """Take the layer's present weights; the state stays."""
+        """Take the layer's present parameters; the state stays."""
         params = list(self._recurrent.params.values())
-        self._recurrent._core.refresh(self, params, self._head_arrays())
+        self._recurrent._core.refresh(
+            self, params, self._head_arrays(), *self._recurrent.initial_state()
+        )
 
     def _head_arrays(self) -> tuple[Array, Array | None] | None:
         if self._head is None:

@@ -23,7 +23,7 @@ class Online:
     Parameters
     ----------
     model : SequenceModel
-        Of one direction, without embedding and learned initial state.
+        Of one direction, without embedding, learned initial state and zoneout.
     optimizer : Optimizer, optional
         Its rule and learning rate are taken, not its state; ``Adam(1e-3)`` unless
         given.
