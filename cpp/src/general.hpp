@@ -125,6 +125,15 @@ void fill_zones(const LayerPlan<T>& plan, const LayerArgs& args, bool training, 
   }
 }
 
+// What recurrent dropout leaves of the values of `count` rows, at one stride with their
+// factors: 0 or value * factor, so that NaN does not pass a zero.
+template <class T>
+void drop_rows(const T* factors, Index count, Index stride, const T* values, T* out) {
+  for (Index i = 0; i < count * stride; ++i) {
+    out[i] = factors[i] != 0 ? values[i] * factors[i] : T(0);
+  }
+}
+
 // Calls run(begin, end) for each run of rows in [begin, end) that are not held at time
 // t.
 template <class Run>

@@ -42,34 +42,41 @@ struct GeneralBackwardLoop {
   const LayerBackward<T>& args;
   Index chunk_steps;
   Index chunk_rows;
-  GeneralCell<T> cell;
-  CellVectors<T> vectors;
-  T* bias;       // (P, 4 W)
-  T* zeros;      // a row as long as any operand
-  T* columns_x;  // W_ih, W_hh, and W_hr or W_hn, in column blocks
-  T* columns_h;
-  T* columns_inner;
-  T* d_gates;   // (P, chunk rows, 4 W), by the sums but for layer normalisation
-  T* d_sums_x;  // the same by W_ih x and by W_hh h; d_gates without normalisation
-  T* d_sums_h;
-  T* d_projected;  // (output panels, chunk rows, 4 W), by h behind the projection
-  T* d_h;          // (N, output stride)
-  T* d_c;          // LSTM: (N, stride)
-  T* d_step;       // (N, stride), by h of the step before its projection
-  T* h_before;     // (N, output stride)
-  T* inner;        // (N, stride), as in forward
-  T* d_inner;      // (N, stride), by r * h
-  T* zone_c;       // (N, stride)
-  T* zone_h;       // (N, output stride)
-  T* scratch;      // (threads, 3, stride)
-  WeightSide<T> weights[kWeightSides];  // of x, of h, and of the inner product
-  VectorSide<T> lines[kVectorSides];    // bias, peephole, gain_ih, gain_hh, norm_c
+  GeneralCell<T> cell{};
+  CellVectors<T> vectors{};
+  T* bias = nullptr;       // (P, 4 W)
+  T* zeros = nullptr;      // a row as long as any operand
+  T* columns_x = nullptr;  // W_ih, W_hh, and W_hr or W_hn, in column blocks
+  T* columns_h = nullptr;
+  T* columns_inner = nullptr;
+  T* d_gates =
+      nullptr;  // (P, chunk rows, 4 W), by the sums but for layer normalisation
+  T* d_sums_x =
+      nullptr;  // the same by W_ih x and by W_hh h; d_gates without normalisation
+  T* d_sums_h = nullptr;
+  T* d_projected =
+      nullptr;          // (output panels, chunk rows, 4 W), by h behind the projection
+  T* d_h = nullptr;     // (N, output stride)
+  T* d_c = nullptr;     // LSTM: (N, stride)
+  T* d_step = nullptr;  // (N, stride), by h of the step before its projection
+  T* h_before = nullptr;  // (N, output stride)
+  T* factors = nullptr;   // recurrent dropout: (N, output stride), as the next two
+  T* fed = nullptr;       // what it leaves of h_before, for W_hh
+  T* d_fed = nullptr;     // by that
+  T* inner = nullptr;     // (N, stride), as in forward
+  T* d_inner = nullptr;   // (N, stride), by r * h
+  T* zone_c = nullptr;    // (N, stride)
+  T* zone_h = nullptr;    // (N, output stride)
+  T* scratch = nullptr;   // (threads, 3, stride)
+  WeightSide<T> weights[kWeightSides] = {};  // of x, of h, and of the inner product
+  VectorSide<T> lines[kVectorSides] = {};    // bias, peephole, gain_ih, gain_hh, norm_c
 
   Index output_stride() const { return padded(plan, plan.output_size); }
   Index panel_stride() const { return chunk_rows * plan.gate_line(); }
   bool inner_product() const { return projects(plan) || resets_before(plan); }
   Index longest_operand() const { return std::max(plan.input_size, plan.hidden_size); }
   int weight_sides() const { return inner_product() ? kWeightSides : 2; }
+  bool dropping() const { return args.dropout.p > 0; }
   // h of the step before also gets a part that does not go through W_hh.
   bool direct() const {
     return plan.cell == CellKind::gru || plan.options.zoneout_h > 0;
@@ -159,6 +166,14 @@ struct GeneralBackwardLoop {
     const Index t = plan.time_of(step);
     const GeneralKernels<T>& k = plan.kernels->general;
     find_h_before(step, row, count);
+    const Index at_h = row * output_stride();
+    const T* h_fed = h_before + at_h;
+    T* d_h_fed = d_h + at_h;
+    if (dropping()) {
+      drop_rows(factors + at_h, count, output_stride(), h_fed, fed + at_h);
+      h_fed = fed + at_h;
+      d_h_fed = d_fed + at_h;
+    }
     collect_d_h(t, row, count, chunk_row);
 
     const Index at = row * cell.stride;
@@ -166,7 +181,8 @@ struct GeneralBackwardLoop {
     a.rows = count;
     a.records = record_at(plan, args.records, plan.rows.first(t) + row);
     a.row_stride = plan.panels * plan.record;
-    a.h_prev = h_before + row * output_stride();
+    a.h_prev = h_before + at_h;
+    a.h_fed = h_fed;
     a.d_h = d_step + at;
     a.d_gates = d_gates + chunk_row * plan.gate_line();
     a.d_panel_stride = panel_stride();
@@ -187,12 +203,14 @@ struct GeneralBackwardLoop {
         break;
       }
       case CellKind::gru:
-        a.d_h_prev = d_h + row * output_stride();
+        a.d_h_prev = d_h + at_h;
         k.gru_backward(cell, a);
         if (resets_before(plan)) {
           multiply(weights[2].map, a.d_gates, plan.panels, count, columns_inner,
                    plan.hidden_size, d_inner + at, cell.stride, false);
           a.d_reset_h = d_inner + at;
+          a.d_h_fed = d_h_fed;
+          if (dropping()) std::fill_n(d_h_fed, count * output_stride(), T(0));
           k.gru_reset_backward(cell, a);
         }
         break;
@@ -202,7 +220,9 @@ struct GeneralBackwardLoop {
     }
     const Index line = chunk_row * plan.gate_line();
     multiply(weights[1].map, d_sums_h + line, plan.panels, count, columns_h,
-             plan.output_size, d_h + row * output_stride(), output_stride(), direct());
+             plan.output_size, d_h_fed, output_stride(),
+             dropping() ? resets_before(plan) : direct());
+    if (dropping()) pass_dropout(row, count);
     if (args.d_x.data != nullptr) {
       multiply(plan.map_x, d_sums_x + line, plan.panels, count, columns_x,
                plan.input_size, plan.rows.at(args.d_x, t, row), args.d_x.stride_n,
@@ -210,10 +230,18 @@ struct GeneralBackwardLoop {
     }
     pack_rows(weights[0], plan.rows.at(args.x, t, row), args.x.stride_n, count,
               chunk_row);
-    pack_rows(weights[1], h_before + row * output_stride(), output_stride(), count,
-              chunk_row);
+    pack_rows(weights[1], h_fed, output_stride(), count, chunk_row);
     if (inner_product())
       pack_rows(weights[2], inner + at, cell.stride, count, chunk_row);
+  }
+
+  // d_h = [its direct part +] d_fed * factor
+  void pass_dropout(Index row, Index count) const {
+    const Index at = row * output_stride();
+    drop_rows(factors + at, count, output_stride(), d_fed + at, d_fed + at);
+    for (Index i = at; i < at + count * output_stride(); ++i) {
+      d_h[i] = direct() ? d_h[i] + d_fed[i] : d_fed[i];
+    }
   }
 
   // h before the step, from the output of the step before; zero padding stays.
@@ -374,6 +402,10 @@ struct GeneralBackwardLoop {
     if (plan.lstm()) copy(args.d_c_n, plan.hidden_size, cell.stride, d_c);
     copy(nullptr, 0, cell.stride, d_step);
     copy(nullptr, 0, output_stride(), h_before);
+    if (dropping()) {
+      args.dropout.fill(plan.batch_size, plan.output_size, output_stride(), factors);
+      copy(nullptr, 0, output_stride(), d_fed);
+    }
     if (inner_product()) copy(nullptr, 0, cell.stride, inner);
     if (resets_before(plan)) copy(nullptr, 0, cell.stride, d_inner);
     if (plan.options.zoneout_c > 0) copy(nullptr, 0, cell.stride, zone_c);
@@ -439,6 +471,9 @@ struct GeneralBackwardLoop {
     d_c = take(plan.lstm(), all);
     d_step = arena.take<T>(all);
     h_before = arena.take<T>(all_out);
+    factors = take(dropping(), all_out);
+    fed = take(dropping(), all_out);
+    d_fed = take(dropping(), all_out);
     inner = take(inner_product(), all);
     d_inner = take(resets_before(plan), all);
     zone_c = take(o.zoneout_c > 0, all);
@@ -481,13 +516,7 @@ void general_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
   const Index batch = plan.batch_size;
   const Index steps = std::clamp<Index>(kChunkRows / std::max<Index>(1, batch), 1,
                                         std::max<Index>(1, plan.seq_len));
-  GeneralBackwardLoop<T> loop{plan, args, steps, steps * batch,
-                              {},   {},   {},    {},
-                              {},   {},   {},    {},
-                              {},   {},   {},    {},
-                              {},   {},   {},    {},
-                              {},   {},   {},    {},
-                              {},   {}};
+  GeneralBackwardLoop<T> loop{plan, args, steps, steps * batch};
   const int threads = general_threads(plan);
   Buffer memory;
   for (Arena arena;;) {

@@ -28,11 +28,14 @@ struct GeneralForwardLoop {
   T* c = nullptr;        // LSTM: (N, stride)
   T* inner = nullptr;    // (N, stride): h before its projection, or r * h
   T* n_h = nullptr;      // (N, stride): W_hn (r * h) + b_hn
+  T* factors = nullptr;  // recurrent dropout: (N, output stride)
+  T* fed = nullptr;      // the same: what it leaves of h, for W_hh
   T* zone_c = nullptr;   // (N, stride)
   T* zone_h = nullptr;   // (N, output stride)
   T* scratch = nullptr;  // (threads, stride)
 
   bool training() const { return args.records != nullptr; }
+  bool dropping() const { return args.dropout.p > 0; }
   Index output_stride() const { return padded(plan, plan.output_size); }
 
   // Takes all arrays but `packed`.
@@ -54,6 +57,8 @@ struct GeneralForwardLoop {
     c = arena.take<T>(plan.lstm() ? all : 0);
     inner = arena.take<T>(second ? all : 0);
     n_h = arena.take<T>(resets_before(plan) ? all : 0);
+    factors = dropping() ? arena.take<T>(all_out) : nullptr;
+    fed = dropping() ? arena.take<T>(all_out) : nullptr;
     zone_c = arena.take<T>(plan.options.zoneout_c > 0 ? all : 0);
     zone_h = arena.take<T>(plan.options.zoneout_h > 0 ? all_out : 0);
     scratch = arena.take<T>(threads * stride);
@@ -111,7 +116,8 @@ struct GeneralForwardLoop {
     const GeneralKernels<T>& k = plan.kernels->general;
     T* const sums =
         record_at(plan, records, training() ? plan.rows.first(t) + row : row);
-    add_sums(t, row, count, sums);
+    const T* const h_fed = feed(row, count);
+    add_sums(t, row, count, h_fed, sums);
 
     GeneralForwardArgs<T> a{};
     a.rows = count;
@@ -138,6 +144,7 @@ struct GeneralForwardLoop {
         break;
       case CellKind::gru:
         if (resets_before(plan)) {
+          a.h_fed = h_fed;
           a.reset_h = inner + row * cell.stride;
           k.gru_reset(cell, a);
           multiply(row, count, bias_hn, plan.hidden_size, n_h + row * cell.stride,
@@ -153,16 +160,24 @@ struct GeneralForwardLoop {
     take_state(t, row, count);
   }
 
+  // h of these rows as W_hh sees it.
+  const T* feed(Index row, Index count) const {
+    const Index at = row * output_stride();
+    if (!dropping()) return h + at;
+    drop_rows(factors + at, count, output_stride(), h + at, fed + at);
+    return fed + at;
+  }
+
   // The record of a step begins with the sums and, for the LSTM, c before the step.
   // Layer normalisation keeps the sums of x and of h apart.
-  void add_sums(Index t, Index row, Index count, T* sums) const {
+  void add_sums(Index t, Index row, Index count, const T* h_fed, T* sums) const {
     GateArgs<T> gate{};
     gate.rows = count;
     gate.panel_end = plan.panels;
     gate.x = plan.rows.at(args.x, t, row);
     gate.x_stride = args.x.stride_n;
     gate.x_size = plan.input_size;
-    gate.h = h + row * output_stride();
+    gate.h = h_fed;
     gate.h_stride = output_stride();
     gate.h_size = gate.h_steps = plan.output_size;
     gate.packed_x = packed.x;
@@ -240,6 +255,9 @@ struct GeneralForwardLoop {
     };
     copy(args.h0, plan.output_size, output_stride(), h);
     if (plan.lstm()) copy(args.c0, plan.hidden_size, cell.stride, c);
+    if (dropping()) {
+      args.dropout.fill(plan.batch_size, plan.output_size, output_stride(), factors);
+    }
     const Index all = plan.batch_size * cell.stride;
     if (projects(plan) || resets_before(plan)) std::fill_n(inner, all, T(0));
     if (resets_before(plan)) std::fill_n(n_h, all, T(0));

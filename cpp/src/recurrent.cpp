@@ -181,9 +181,6 @@ void check_config(const RecurrentConfig& config) {
   check_probability("dropout", config.dropout);
   check_probability("recurrent_dropout", config.recurrent_dropout);
   check_options(config);
-  if (config.recurrent_dropout > 0.0 && !config.options.plain()) {
-    throw std::invalid_argument("recurrent_dropout needs a plain cell, got a variant");
-  }
 }
 
 namespace {

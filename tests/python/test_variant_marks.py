@@ -59,9 +59,12 @@ def test_rows_are_what_single_steps_make_of_them(
 
 
 @pytest.mark.parametrize("kinds", [["lengths", "mask"], ["lengths", "mask", "reset"]])
+@pytest.mark.parametrize("dropped", [0.0, 0.4])
 @pytest.mark.parametrize(("cell", "options"), CELLS.values(), ids=CELLS)
-def test_gradients(cell: str, options: dict[str, Any], kinds: list[str]) -> None:
-    layer = make(cell, 3, 5, dtype="float64", **options)
+def test_gradients(
+    cell: str, options: dict[str, Any], dropped: float, kinds: list[str]
+) -> None:
+    layer = make(cell, 3, 5, dtype="float64", recurrent_dropout=dropped, **options)
     problem = Problem(layer, T=T, N=N, **draw_marks(*kinds))
     problem.check_where_smooth()
 
@@ -94,8 +97,9 @@ def test_padding_and_masked_steps_are_never_read(isa: str) -> None:
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_zoneout_does_not_depend_on_the_order_of_the_rows() -> None:
-    layer = make("lstm", 3, 9, zoneout=0.5)
+@pytest.mark.parametrize("options", [{"zoneout": 0.5}, {"recurrent_dropout": 0.5}])
+def test_draws_do_not_depend_on_the_order_of_the_rows(options: dict[str, Any]) -> None:
+    layer = make("lstm", 3, 9, peepholes=True, **options)
     x, state = draw(layer, T, N)
     results = []
     for lengths in (np.full(N, T), LENGTHS):

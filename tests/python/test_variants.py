@@ -200,6 +200,70 @@ def test_gradients_of_other_cells(cell: str, options: dict[str, Any]) -> None:
     Problem(make(cell, 3, 5, dtype="float64", **options)).check_where_smooth()
 
 
+@pytest.mark.parametrize("options", PAIRS.values(), ids=PAIRS)
+def test_lstm_gradients_with_recurrent_dropout(options: dict[str, Any]) -> None:
+    options = options | {"recurrent_dropout": 0.4, "dtype": "float64"}
+    Problem(make("lstm", 3, 5, **options)).check_where_smooth()
+
+
+@pytest.mark.parametrize(("cell", "options"), OTHERS.values(), ids=OTHERS)
+def test_gradients_of_other_cells_with_recurrent_dropout(
+    cell: str, options: dict[str, Any]
+) -> None:
+    options = options | {"recurrent_dropout": 0.4, "dtype": "float64"}
+    Problem(make(cell, 3, 5, **options)).check_where_smooth()
+
+
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        ("lstm", {"peepholes": True}),
+        ("lstm", {"cell_clip": 1e6}),
+        ("gru", {"clip": 1e6}),
+        ("rnn", {"clip": 1e6}),
+    ],
+)
+def test_recurrent_dropout_draws_the_mask_of_the_plain_cell(
+    isa: str, cell: str, options: dict[str, Any]
+) -> None:
+    shape: dict[str, Any] = {"num_layers": 2, "bidirectional": True, "rng": 3}
+    cls = getattr(fl, cell.upper())
+    plain = cls(9, 21, recurrent_dropout=0.4, **shape)
+    layer = cls(9, 21, recurrent_dropout=0.4, **shape, **options)
+    for name, value in layer.params.items():
+        value[...] = plain.params.get(name, 0)
+    x, state = draw(plain, 8, 13)
+    results = []
+    for each in (plain, layer):
+        each.reseed(7)
+        lengths = [8, 3, 0, 5, 8, 8, 1, 2, 6, 7, 8, 4, 8]
+        output, _, tape = each.forward(x, state, lengths=lengths)
+        d_x, _ = each.backward(np.cos(output), tape)
+        results.append((output, {"d_x": d_x, **each.grads}))
+    np.testing.assert_array_equal(results[1][0], results[0][0])
+    for name, grad in results[0][1].items():
+        error = np.linalg.norm(results[1][1][name] - grad)
+        assert error <= 1e-5 * np.linalg.norm(grad), name
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_recurrent_dropout_is_one_mask_a_sequence(cell: str) -> None:
+    """h through W_hh (and W_hn behind the reset) is scaled alike at every step."""
+    options: dict[str, Any] = {"reset_after": False}
+    if cell == "lstm":
+        options = {"proj_size": 20, "peepholes": True, "zoneout": (0.0, 0.0)}
+    layer = make(cell, 3, 21, recurrent_dropout=0.5, dtype="float64", **options)
+    plain = make(cell, 3, 21, dtype="float64", **options)
+    x, state = draw(layer, 6, 1)
+    np.testing.assert_array_equal(layer(x, state)[0], plain(x, state)[0])
+    output, _, tape = layer.forward(x, state)
+    layer.backward(np.ones_like(output), tape)
+    kept = layer.grads["weight_hh_l0"].any(axis=0)
+    assert 0 < kept.sum() < len(kept)
+    plain.params["weight_hh_l0"][...] *= 2 * kept
+    np.testing.assert_allclose(plain(x, state)[0], output, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_gradients_of_activations(activation: Any) -> None:
     Problem(
@@ -217,6 +281,7 @@ def test_gradients_of_activations(activation: Any) -> None:
 
 def test_gradients_of_everything_at_once(isa: str) -> None:
     options = EVERYTHING | {"dropout": 0.3, "clip": 2.0, "cell_clip": 0.8}
+    options["recurrent_dropout"] = 0.3
     Problem(make("lstm", 3, 5, dtype="float64", **options)).check_where_smooth()
 
 
@@ -282,7 +347,7 @@ ALL_CELLS = [("lstm", EVERYTHING), *OTHERS.values()]
 def test_bits_do_not_depend_on_threads(
     isa: str, cell: str, options: dict[str, Any], threads: Callable[[int], None]
 ) -> None:
-    layer = make(cell, 24, 65, **options)
+    layer = make(cell, 24, 65, recurrent_dropout=0.3, **options)
     x, state = draw(layer, 20, 50)
     results = []
     for count in (1, 2, 3, 8):

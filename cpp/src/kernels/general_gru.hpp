@@ -8,7 +8,7 @@
 namespace fastlstm {
 namespace {
 
-// reset_h = r * h_prev, for the GRU that resets before the product
+// reset_h = r * h_fed, for the GRU that resets before the product
 template <class V, class T = typename V::Value>
 void general_gru_reset(const GeneralCell<T>& cell, const GeneralForwardArgs<T>& a) {
   constexpr int kWidth = V::kWidth;
@@ -16,7 +16,7 @@ void general_gru_reset(const GeneralCell<T>& cell, const GeneralForwardArgs<T>& 
     for (Index p = 0; p < cell.panels; ++p) {
       const T* record = a.records + row * a.row_stride + p * cell.record;
       const V r = gate_value(cell, cell.gate, V::load(record + kWidth));
-      (r * V::load(a.h_prev + row * cell.stride + p * kWidth))
+      (r * V::load(a.h_fed + row * cell.stride + p * kWidth))
           .store(a.reset_h + row * cell.stride + p * kWidth);
     }
   }
@@ -78,14 +78,15 @@ void general_gru_backward(const GeneralCell<T>& cell, const GeneralBackwardArgs<
         (d_n * r).store(d_gates + 3 * kWidth);
       } else {
         d_n.store(d_gates + 3 * kWidth);
-        (r * h_prev).store(a.inner + row * cell.stride + p * kWidth);
+        (r * V::load(a.h_fed + row * cell.stride + p * kWidth))
+            .store(a.inner + row * cell.stride + p * kWidth);
       }
       (d_h * z).store(a.d_h_prev + row * cell.stride + p * kWidth);
     }
   }
 }
 
-// r, from d_reset_h = d_n W_hn; adds to the direct part of d_h_prev.
+// r, from d_reset_h = d_n W_hn; adds to d_h_fed.
 template <class V, class T = typename V::Value>
 void general_gru_reset_backward(const GeneralCell<T>& cell,
                                 const GeneralBackwardArgs<T>& a) {
@@ -95,12 +96,12 @@ void general_gru_reset_backward(const GeneralCell<T>& cell,
       const T* record = a.records + row * a.row_stride + p * cell.record;
       const V a_r = V::load(record + kWidth);
       const V r = gate_value(cell, cell.gate, a_r);
-      const V h_prev = V::load(a.h_prev + row * cell.stride + p * kWidth);
+      const V h_fed = V::load(a.h_fed + row * cell.stride + p * kWidth);
       const V d = V::load(a.d_reset_h + row * cell.stride + p * kWidth);
-      gate_gradient(cell, cell.gate, a_r, r, d * h_prev)
+      gate_gradient(cell, cell.gate, a_r, r, d * h_fed)
           .store(a.d_gates + p * a.d_panel_stride + (row * kSlots + 1) * kWidth);
-      T* d_h_prev = a.d_h_prev + row * cell.stride + p * kWidth;
-      fma(d, r, V::load(d_h_prev)).store(d_h_prev);
+      T* d_h_fed = a.d_h_fed + row * cell.stride + p * kWidth;
+      fma(d, r, V::load(d_h_fed)).store(d_h_fed);
     }
   }
 }

@@ -50,7 +50,9 @@ struct GeneralForwardArgs {
   T* c;             // LSTM: c before the step; overwritten
   const T* zone_c;  // LSTM: the share of c that is kept; null: none
   const T* h_prev;  // GRU
-  T* reset_h;       // GRU that resets before: gru_reset writes r * h_prev
+  const T* h_fed;   // GRU that resets before: h_prev as W_hh sees it, which is less of
+                    // it with recurrent dropout
+  T* reset_h;       // GRU that resets before: gru_reset writes r * h_fed
   const T* n_h;     // GRU that resets before: goes to slot 3; null: it is there
   T* h;             // (rows, H), row stride h_stride; written
   Index h_stride;
@@ -66,11 +68,13 @@ struct GeneralBackwardArgs {
   Index row_stride;
   const T* zone_c;
   const T* h_prev;     // GRU
+  const T* h_fed;      // GRU that resets before: as in forward
   const T* d_h;        // by h of this step, all of it
   T* d_c;              // LSTM: read, written
   T* d_h_prev;         // GRU: the direct part; written
   const T* d_reset_h;  // GRU that resets before: read by gru_reset_backward
-  T* inner;            // GRU that resets before: r * h_prev; LSTM with a projection: h
+  T* d_h_fed;          // the same: by h_fed through r * h_fed; added to
+  T* inner;            // GRU that resets before: r * h_fed; LSTM with a projection: h
                        // before it; written; null: not wanted
   T* d_gates;          // by the sums (without layer normalisation), written
   T* d_sums_x;         // layer normalisation: by W_ih x and by W_hh h, written
