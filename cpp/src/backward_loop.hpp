@@ -7,17 +7,16 @@
 // lengths alone, so no sum depends on the number of threads. The rows of a chunk lie in
 // the order of time in both directions.
 //
-// With checkpoints the records of k steps at a time are computed anew as the loop comes
-// to them; chunks do not depend on k, so neither does any bit. Used by
-// layer_backward.cpp.
+// A sequence may come in pieces. They are cut elsewhere than the chunks, which stay
+// those of the whole, and so do all bits. Used by layer_backward.cpp.
 #pragma once
 
 #include <algorithm>
 
-#include "forward_loop.hpp"
 #include "weight_gradient.hpp"
 
 namespace fastlstm {
+
 // Rows (t, n) of a chunk: 256 rows of 4 x 128 floats are 512 KB, half of a usual L2.
 constexpr Index kChunkRows = 256;
 
@@ -31,12 +30,14 @@ constexpr Index kUnpackedSteps = 4;
 
 template <class T>
 struct BackwardLoop {
-  const LayerPlan<T>& plan;
-  const LayerBackward<T>& args;
+  const LayerPlan<T>& whole;
+  LayerBackward<T> args;  // of the piece at hand, as the plan
+  LayerPlan<T> plan;
+  Index piece_begin = 0;  // its steps in the whole; all others count from here
+  Index piece_end;
+  Index chunk_end;  // of the chunk that holds the last step of the piece
   PreviousState<T> previous;
   WeightGradient<T> weights;
-  ForwardLoop<T> forward;  // with checkpoints: computes records anew
-  T* segment = nullptr;    // with checkpoints: the records of k steps
   T* columns_x = nullptr;  // W_ih for d_x: in column blocks, or in panels if narrow
   T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
   T* d_gates = nullptr;    // (P, chunk rows, 4 W)
@@ -48,11 +49,13 @@ struct BackwardLoop {
   T* zeros = nullptr;      // (padded units)
 
   BackwardLoop(const LayerPlan<T>& of, const LayerBackward<T>& arrays)
-      : plan(of),
+      : whole(of),
         args(arrays),
-        previous{of, arrays.output, arrays.h0},
-        weights{of, arrays, previous},
-        forward{of, arrays.x, {}, previous} {
+        plan(of),
+        piece_end(of.seq_len),
+        chunk_end(of.seq_len),
+        previous{plan, arrays.output, arrays.h0},
+        weights{plan, args, previous} {
     measure_chunks();
   }
   BackwardLoop(const BackwardLoop&) = delete;
@@ -66,99 +69,86 @@ struct BackwardLoop {
   bool single_row() const {
     const Index bytes = plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)};
     return plan.batch_size == 1 &&
-           (bytes <= kUnpackedBytes || plan.seq_len <= kUnpackedSteps);
+           (bytes <= kUnpackedBytes || whole.seq_len <= kUnpackedSteps);
   }
   bool narrow() const { return plan.input_size < kNarrowInput; }
   Index d_gate_panel() const { return weights.d_gate_panel(); }
 
-  // As many steps before `end` as have kChunkRows rows, one at least.
+  // Goes on to an earlier piece, or to the whole where it is the only one.
+  void set_piece(Index begin, Index end, const LayerBackward<T>& arrays) {
+    piece_begin = begin;
+    piece_end = end;
+    plan = whole.piece(begin, end);
+    args = arrays;
+    previous.output = args.output;
+    previous.h0 = args.h0;
+    while (chunk_end > 0 && chunk_begin(chunk_end) >= end) {
+      chunk_end = chunk_begin(chunk_end);
+    }
+    if (plan.lstm()) pack_state(plan, args.c0, c_first);
+  }
+
+  // As many steps of the whole before `end` as have kChunkRows rows, one at least.
   Index chunk_begin(Index end) const {
     Index begin = end - 1;
-    while (begin > 0 && plan.rows_between(begin - 1, end) <= kChunkRows) --begin;
+    while (begin > 0 && whole.rows_between(begin - 1, end) <= kChunkRows) --begin;
     return begin;
   }
 
+  Chunk chunk_of(Index begin, Index end) const {
+    const Index piece_row = whole.rows.first(whole.first_time(piece_begin, piece_end));
+    return {whole.rows_between(begin, end),
+            whole.rows.first(whole.first_time(begin, end)) - piece_row,
+            end == whole.seq_len, begin == 0};
+  }
+
   void measure_chunks() {
-    for (Index end = plan.seq_len; end > 0; end = chunk_begin(end)) {
+    for (Index end = whole.seq_len; end > 0; end = chunk_begin(end)) {
       weights.chunk_rows =
-          std::max(weights.chunk_rows, plan.rows_between(chunk_begin(end), end));
+          std::max(weights.chunk_rows, whole.rows_between(chunk_begin(end), end));
     }
-    weights.single_chunk = plan.seq_len == 0 || chunk_begin(plan.seq_len) == 0;
+    weights.single_chunk = whole.seq_len == 0 || chunk_begin(whole.seq_len) == 0;
   }
 
   void run(const Split& split, const Team& team) const {
-    if (segment != nullptr) pack_weights(plan, args.params, team, forward.packed);
+    Index next_chunk_end = chunk_end;
     for (Index end = plan.seq_len; end > 0;) {
-      const Index begin = chunk_begin(end);
+      const Index from = chunk_begin(next_chunk_end);
+      const Chunk chunk = chunk_of(from, next_chunk_end);
+      const Index begin = std::max<Index>(0, from - piece_begin);
       const Part part = part_of(plan, split, team, plan.widest(begin, end));
       for (Index step = end - 1; step >= begin; --step) {
-        if (segment != nullptr && step + 1 == segment_end(step)) {
-          run_segment(step, split, team);
-        }
-        run_step(step, plan.first_time(begin, end), part, split, team);
+        run_step(step, chunk, part, split, team);
       }
-      weights.pack(begin, end,
+      weights.pack(chunk, begin, end,
                    split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
       team.barrier();
-      if (args.d_x.data != nullptr) input_gradient(begin, end, team);
-      weights.add(begin, end, team);
+      if (args.d_x.data != nullptr) input_gradient(chunk, begin, end, team);
+      if (from >= piece_begin) {
+        weights.add(chunk, team);
+        next_chunk_end = from;
+      }
       team.barrier();
       end = begin;
     }
   }
 
-  void run_step(Index step, Index chunk_time, const Part& chunk_part,
+  void run_step(Index step, const Chunk& chunk, const Part& chunk_part,
                 const Split& split, const Team& team) const {
     const Index t = plan.time_of(step);
     const Part part = chunk_part.first(plan.rows.count(t));
-    const Index chunk_row =
-        plan.rows.first(t) - plan.rows.first(chunk_time) + part.rows.begin;
+    const Index chunk_row = plan.rows.first(t) - chunk.first_row + part.rows.begin;
     const bool special = plan.rows.flags_at(t) != 0;
     if (special) save_held(t, part);
     cell_backward(step, chunk_row, part);
     if (special) finish_cell(t, chunk_row, part);
     if (!split.by_rows) team.barrier();
-    if (step > 0 || args.d_h0 != nullptr) {
+    if (piece_begin + step > 0 || args.d_h0 != nullptr) {
       const Team shared = split.by_rows ? Team(0, 1) : team;
       const Team::Range units = state_gradient(step, chunk_row, part, shared);
       if (special) finish_state(t, part, units);
     }
     if (!split.by_rows) team.barrier();
-  }
-
-  // The steps whose records are computed together with this one's: [begin, end).
-  Index segment_begin(Index step) const {
-    return segment != nullptr ? step - step % args.checkpoint_every : 0;
-  }
-  Index segment_end(Index step) const {
-    if (segment == nullptr) return plan.seq_len;
-    return std::min(segment_begin(step) + args.checkpoint_every, plan.seq_len);
-  }
-  // LSTM: c before the first step of a segment; null: the initial one.
-  const T* segment_c(Index step) const {
-    const Index number =
-        segment_begin(step) / std::max<Index>(1, args.checkpoint_every);
-    if (number == 0 || !plan.lstm()) return nullptr;
-    return args.checkpoints +
-           (number - 1) * plan.stored_rows * plan.panels * plan.width;
-  }
-
-  // Every thread may hold other rows than it does in backward.
-  void run_segment(Index step, const Split& split, const Team& team) const {
-    ForwardLoop<T> loop = forward;
-    loop.begin = segment_begin(step);
-    loop.end = segment_end(step);
-    loop.begin_c = segment_c(step);
-    team.barrier();
-    loop.run(split, team);
-    team.barrier();
-  }
-
-  PanelRows<const T> records_at(Index step, Index t, Index offset) const {
-    const T* records = segment != nullptr ? segment : args.records;
-    const Index first = plan.first_time(segment_begin(step), segment_end(step));
-    return record_rows(plan, records, t, first, offset,
-                       segment != nullptr ? plan.batch_size : plan.stored_rows);
   }
 
   // All threads of the team call this; ends with a barrier.
@@ -179,18 +169,16 @@ struct BackwardLoop {
     team.barrier();
   }
 
-  PanelRows<const T> c_before(Index step) const {
-    const Index t = plan.time_of(step);
+  PanelRows<const T> c_before(Index t) const {
     if (previous.carried(t) == 0) return state_rows<T, const T>(plan, c_first);
-    if (step == segment_begin(step)) return checkpoint_rows(plan, segment_c(step));
-    return records_at(step, previous.time_before(t), plan.gate_line());
+    return record_rows(plan, args.records, previous.time_before(t), plan.gate_line());
   }
 
   void cell_backward(Index step, Index chunk_row, const Part& part) const {
     const Kernels<T>& k = *plan.kernels;
     const Index row = part.rows.begin;
     const Index t = plan.time_of(step);
-    const PanelRows<const T> gates = records_at(step, t, 0);
+    const PanelRows<const T> gates = record_rows(plan, args.records, t, 0);
     const bool staged = previous.staged(t);
 
     PointwiseBackwardArgs<T> a{};
@@ -213,8 +201,9 @@ struct BackwardLoop {
     a.output_activation = static_cast<int>(plan.output_activation);
     switch (plan.cell) {
       case CellKind::lstm: {
-        const PanelRows<const T> c = records_at(step, t, plan.gate_line());
-        PanelRows<const T> c_prev = c_before(step);
+        const PanelRows<const T> c =
+            record_rows(plan, args.records, t, plan.gate_line());
+        PanelRows<const T> c_prev = c_before(t);
         if (staged) {
           previous.stage_c(t, part, c_prev, state_rows<T, const T>(plan, c_first));
           c_prev = state_rows<T, const T>(plan, previous.staged_c);
@@ -355,11 +344,14 @@ struct BackwardLoop {
     }
   }
 
-  // d_x of a chunk. The rows of a register tile are taken along all rows of the chunk
-  // where they follow each other, else along the longer of the two axes, batch or time.
-  void input_gradient(Index begin, Index end, const Team& team) const {
+  // d_x of the steps [begin, end) of a chunk. The rows of a register tile are taken
+  // along all rows of the chunk where they follow each other, else along the longer of
+  // the two axes, batch or time.
+  void input_gradient(const Chunk& chunk, Index begin, Index end,
+                      const Team& team) const {
     const Index steps = end - begin;
     const Index first = plan.first_time(begin, end);
+    const Index first_row = plan.rows.first(first) - chunk.first_row;
     const SequenceView<T>& d_x = args.d_x;
     ProductArgs<T> a = product_args(plan.map_x, 0, 0);
     a.block_end = blocks(plan.input_size);
@@ -368,9 +360,9 @@ struct BackwardLoop {
     a.accumulate = args.accumulate_d_x;
     const auto product =
         narrow() ? plan.kernels->narrow_product : plan.kernels->product;
-    const auto rows_of = [&](Index chunk_row, const Team::Range& share) {
+    const auto rows_of = [&](Index row, const Team::Range& share) {
       a.rows = share.end - share.begin;
-      a.a = product_args(plan.map_x, chunk_row, 0).a;
+      a.a = product_args(plan.map_x, first_row + row, 0).a;
       product(a);
     };
     if (plan.rows.offsets != nullptr ||
@@ -427,20 +419,6 @@ struct BackwardLoop {
     zeros = arena.take<T>(plan.padded_units);
     previous.take(arena, args.dropout);
     weights.take_operands(arena);
-    if (args.checkpoint_every == 0) return;
-    forward.end = std::min(args.checkpoint_every, plan.seq_len);
-    forward.take(arena, true);
-    segment = rows_of(segment_rows(), plan.panels * plan.record);
-  }
-
-  // The most rows (t, n) that a segment has.
-  Index segment_rows() const {
-    Index most = 0;
-    for (Index begin = 0; begin < plan.seq_len; begin += args.checkpoint_every) {
-      const Index end = std::min(begin + args.checkpoint_every, plan.seq_len);
-      most = std::max(most, plan.rows_between(begin, end));
-    }
-    return most;
   }
 
   void begin_state() {
@@ -451,8 +429,6 @@ struct BackwardLoop {
                         previous.factors);
     }
     weights.d_gates = d_gates;
-    forward.records = segment;
-    forward.state = c_first;
     if (plan.padding() > 0) {
       // Half kernels leave the padding of the last panel alone; dot products read it.
       std::fill_n(d_gates + (plan.panels - 1) * d_gate_panel(), d_gate_panel(), T(0));
@@ -464,10 +440,7 @@ struct BackwardLoop {
                     d_h + n * plan.padded_units);
       }
     }
-    if (plan.lstm()) {
-      pack_state(plan, args.c0, c_first);
-      pack_state(plan, args.d_c_n, d_c);
-    }
+    if (plan.lstm()) pack_state(plan, args.d_c_n, d_c);
   }
 
   void end_state() const {

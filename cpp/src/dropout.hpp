@@ -58,7 +58,8 @@ void apply_dropout(double p, std::uint64_t seed, Index layer, const SequenceRows
   for (Index t = times.begin; t < times.end; ++t) {
     for (Index place = 0; place < rows.count(t); ++place) {
       const Index n = source != nullptr ? source[place] : place;
-      const auto number = static_cast<std::uint64_t>(t * rows.batch_size + n);
+      const auto number =
+          static_cast<std::uint64_t>((rows.start + t) * rows.batch_size + n);
       const std::uint64_t key = mix_bits(layer_key ^ number);
       const T* from = in + (rows.first(t) + place) * units;
       T* to = out + (rows.first(t) + place) * units;

@@ -2,7 +2,7 @@
 //   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
 // For a batch of one, bias + x W_ih^T is summed first for many steps at once, so that
 // W_ih is read once for a tile of steps instead of once a step; the bits are the same.
-// Used by layer_forward.cpp, and by backward_loop.hpp to compute records anew.
+// Used by layer_forward.cpp.
 #pragma once
 
 #include <algorithm>
@@ -22,42 +22,33 @@ template <class T>
 struct ForwardLoop {
   const LayerPlan<T>& plan;
   SequenceView<const T> x;
-  SequenceView<T> output;  // data null: h is not wanted
+  SequenceView<T> output;
   const PreviousState<T>& previous;
-  Index begin = 0, end = 0;  // steps to run
-  T* records = nullptr;      // of these steps; null: inference, nothing is kept
-  T* state = nullptr;        // LSTM: (P, N, W): the initial c; in inference the current
-  const T* begin_c = nullptr;  // LSTM: the checkpoint before step `begin`; null: c0
-  T* checkpoints = nullptr;    // LSTM: c after every k-th step, (count, P, N, W)
-  Index checkpoint_every = 0;
-  // Scratch:
+  T* records = nullptr;  // of all steps; null: nothing is kept
+  T* state = nullptr;    // LSTM: (P, N, W): the initial c; in inference the current
   PackedWeights<T> packed{};
-  T* spare_h = nullptr;  // (N, H), where h is not wanted
+  // Scratch:
   T* gates = nullptr;  // inference: (P, N, 4 W) of one step, if they are stored at all
   T* sums = nullptr;  // inference: bias + x W_ih^T of the latest steps, (steps, P, 4 W)
   Index projected_steps = 0;  // 0: not projected
 
-  // Takes the scratch for runs of at most `end - begin` steps.
-  void take(Arena& arena, bool keep) {
+  void take(Arena& arena) {
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
-    const Index steps = end - begin;
+    const Index steps = plan.seq_len;
     const bool projects = plan.batch_size == 1 && steps > 1;
-    projected_steps = !projects ? 0 : keep ? steps : std::min(steps, kProjectedSteps);
-    packed = take_weights(plan, arena);
-    spare_h = arena.take<T>(output.data == nullptr
-                                ? checked_product(plan.batch_size, plan.hidden_size)
-                                : 0);
+    projected_steps = !projects ? 0 : keep() ? steps : std::min(steps, kProjectedSteps);
     gates =
-        keep || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
-    sums = arena.take<T>(keep ? 0 : projected_steps * plan.panels * plan.gate_line());
+        keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
+    sums = arena.take<T>(keep() ? 0 : projected_steps * plan.panels * plan.gate_line());
   }
 
   void run(const Split& split, const Team& team) const {
-    for (Index first = begin; first < end;) {
+    const Index end = plan.seq_len;
+    for (Index first = 0; first < end;) {
       const Index last = span_end(first);
       const Part part = part_of(plan, split, team, plan.widest(first, last));
       for (Index step = first; step < last; ++step) {
-        if (projected_steps > 0 && (step - begin) % projected_steps == 0) {
+        if (projected_steps > 0 && step % projected_steps == 0) {
           project(step, part);
         }
         run_step(step, part.first(plan.rows.count(plan.time_of(step))), split, team);
@@ -68,9 +59,11 @@ struct ForwardLoop {
   }
 
   Index span_end(Index first) const {
-    if (plan.rows.offsets == nullptr) return end;
+    if (plan.rows.offsets == nullptr) return plan.seq_len;
     Index last = first + 1;
-    while (last < end && plan.rows_between(first, last + 1) <= kSpanRows) ++last;
+    while (last < plan.seq_len && plan.rows_between(first, last + 1) <= kSpanRows) {
+      ++last;
+    }
     return last;
   }
 
@@ -95,10 +88,6 @@ struct ForwardLoop {
       pointwise_step(t, part.rows.begin, gate, h_prev, c_prev);
     }
     if ((plan.rows.flags_at(t) & kRowHeld) != 0) hold(t, part);
-    const Index done = step + 1;
-    if (checkpoints != nullptr && done % checkpoint_every == 0 && done < plan.seq_len) {
-      checkpoint(done / checkpoint_every - 1, part);
-    }
     if (!split.by_rows) team.barrier();
   }
 
@@ -117,8 +106,7 @@ struct ForwardLoop {
 
   bool keep() const { return records != nullptr; }
   PanelRows<T> records_at(Index t, Index offset) const {
-    return record_rows(plan, records, t, plan.first_time(begin, end), offset,
-                       plan.batch_size);
+    return record_rows(plan, records, t, offset);
   }
   PanelRows<T> first_c() const { return state_rows(plan, state); }
   PanelRows<T> c_at(Index t) const {
@@ -127,16 +115,9 @@ struct ForwardLoop {
   PanelRows<const T> c_before(Index step) const {
     const Index t = plan.time_of(step);
     if (previous.carried(t) == 0) return first_c();
-    if (step == begin && begin_c != nullptr) return checkpoint_rows(plan, begin_c);
     return c_at(previous.time_before(t));
   }
-  T* h_at(Index t, Index row) const {
-    return output.data != nullptr ? plan.rows.at(output, t, row)
-                                  : spare_h + row * plan.hidden_size;
-  }
-  Index h_stride() const {
-    return output.data != nullptr ? output.stride_n : plan.hidden_size;
-  }
+  T* h_at(Index t, Index row) const { return plan.rows.at(output, t, row); }
   PanelRows<T> gates_at(Index t) const {
     const Index line = plan.gate_line();
     return keep() ? records_at(t, 0)
@@ -146,14 +127,14 @@ struct ForwardLoop {
   PanelRows<T> sums_at(Index step) const {
     const Index line = plan.gate_line();
     if (keep()) return gates_at(plan.time_of(step));
-    return {sums + (step - begin) % projected_steps * plan.panels * line, 0, line};
+    return {sums + step % projected_steps * plan.panels * line, 0, line};
   }
 
   // The steps take the place of the batch rows.
   void project(Index first, const Part& part) const {
     const Index sign = plan.reverse ? -1 : 1;
     GateArgs<T> gate{};
-    gate.rows = std::min(projected_steps, end - first);
+    gate.rows = std::min(projected_steps, plan.seq_len - first);
     gate.panel_begin = part.panels.begin;
     gate.panel_end = part.panels.end;
     gate.x = plan.rows.at(x, plan.time_of(first), 0);
@@ -211,9 +192,10 @@ struct ForwardLoop {
   void fused_step(Index t, Index row, const GateArgs<T>& gate,
                   const PanelRows<const T>& c_prev) const {
     const PanelRows<T> c = c_at(t);
-    plan.kernels->lstm_step(
-        {gate, c_prev.at(row, 0), c_prev.row_stride, c_prev.panel_stride, c.at(row, 0),
-         c.row_stride, c.panel_stride, h_at(t, row), h_stride(), plan.hidden_size});
+    plan.kernels->lstm_step({gate, c_prev.at(row, 0), c_prev.row_stride,
+                             c_prev.panel_stride, c.at(row, 0), c.row_stride,
+                             c.panel_stride, h_at(t, row), output.stride_n,
+                             plan.hidden_size});
   }
 
   void pointwise_step(Index t, Index row, const GateArgs<T>& gate,
@@ -230,7 +212,7 @@ struct ForwardLoop {
     point.h_prev = h_prev.data;
     point.h_prev_stride = h_prev.stride;
     point.h_out = h_at(t, row);
-    point.h_out_stride = h_stride();
+    point.h_out_stride = output.stride_n;
     point.cell_activation = static_cast<int>(plan.cell_activation);
     point.output_activation = static_cast<int>(plan.output_activation);
     switch (plan.cell) {
@@ -269,15 +251,6 @@ struct ForwardLoop {
         std::copy_n(state_rows(plan, previous.staged_c).at(n, p), plan.width,
                     c_at(t).at(n, p));
       }
-    }
-  }
-
-  void checkpoint(Index number, const Part& part) const {
-    const Index size = plan.batch_size * plan.panels * plan.width;
-    const PanelRows<T> to = state_rows(plan, checkpoints + number * size);
-    for (Index p = part.panels.begin; p < part.panels.end; ++p) {
-      const T* c = first_c().at(part.rows.begin, p);
-      std::copy_n(c, part.row_count() * plan.width, to.at(part.rows.begin, p));
     }
   }
 };

@@ -16,6 +16,11 @@ template <class T>
 void general_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
                       BufferPool& pool);
 
+template <class T>
+PieceBackward<T> general_backward_pieces(const LayerPlan<T>& whole,
+                                         const LayerBackward<T>& args,
+                                         BufferPool& pool);
+
 // Units in their natural order, 4 W to a panel: for products with row-major operands.
 template <class T>
 PanelMap natural_map(const LayerPlan<T>& plan, Index units) {
@@ -98,6 +103,20 @@ template <class T>
 GeneralCell<T> make_cell(const LayerPlan<T>& plan, const CellVectors<T>& vectors,
                          const T* bias);
 
+// What make_cell takes, in memory of its own, for a tape.
+template <class T>
+Buffer keep_vectors(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
+                    BufferPool& pool);
+
+// The cell that a tape has kept.
+template <class T>
+GeneralCell<T> kept_cell(const LayerPlan<T>& plan, const Buffer& vectors);
+
+// The bias that layer normalisation adds: (P, 4 W).
+template <class T>
+void pack_norm_bias(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
+                    T* bias);
+
 // Sums of a row (t, n) in the records: rows of (P, record), packed time by time.
 template <class T, class Value>
 Value* record_at(const LayerPlan<T>& plan, Value* records, Index row) {
@@ -121,7 +140,7 @@ void fill_zones(const LayerPlan<T>& plan, const LayerArgs& args, bool training, 
     }
     const Index n = args.source != nullptr ? args.source[place] : place;
     draw_zoneout(p, args.zoneout_seed, 2 * args.index + (of_c ? 1 : 0),
-                 t * plan.batch_size + n, units, out);
+                 (plan.rows.start + t) * plan.batch_size + n, units, out);
   }
 }
 

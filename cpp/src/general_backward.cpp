@@ -4,8 +4,9 @@
 //   W_ih
 // and for the chunk as a whole the gradients of all parameters. d_h and d_c of all rows
 // are kept in place. The chunks depend on the shape alone, so no sum depends on the
-// number of threads.
+// number of threads, nor on the pieces that a sequence may come in.
 #include <algorithm>
+#include <memory>
 
 #include "general.hpp"
 
@@ -38,10 +39,12 @@ constexpr int kVectorSides = 5;
 
 template <class T>
 struct GeneralBackwardLoop {
-  const LayerPlan<T>& plan;
-  const LayerBackward<T>& args;
+  const LayerPlan<T>& whole;
+  LayerPlan<T> plan;  // of the piece at hand, as the arguments
+  LayerBackward<T> args;
   Index chunk_steps;
   Index chunk_rows;
+  Index piece_begin = 0;  // in the whole; the steps of the piece count from here
   GeneralCell<T> cell{};
   CellVectors<T> vectors{};
   T* bias = nullptr;       // (P, 4 W)
@@ -82,17 +85,29 @@ struct GeneralBackwardLoop {
     return plan.cell == CellKind::gru || plan.options.zoneout_h > 0;
   }
 
+  // Goes on to an earlier piece, or to the whole where it is the only one.
+  void set_piece(Index begin, Index end, const LayerBackward<T>& arrays) {
+    piece_begin = begin;
+    plan = whole.piece(begin, end);
+    args = arrays;
+  }
+
   void run(const Team& team) const {
-    prepare(team);
     const Team::Range share = team.share(plan.batch_size, plan.kernels->outer_tile);
     T* const own_scratch = scratch + team.rank() * 3 * cell.stride;
-    for (Index end = plan.seq_len; end > 0;) {
-      const Index begin = std::max<Index>(0, end - chunk_steps);
+    for (Index end = piece_begin + plan.seq_len; end > piece_begin;) {
+      const Index chunk_end =
+          whole.seq_len - (whole.seq_len - end) / chunk_steps * chunk_steps;
+      const Index chunk_begin = std::max<Index>(0, chunk_end - chunk_steps);
+      const Index begin = std::max(chunk_begin, piece_begin);
       for (Index step = end - 1; step >= begin; --step) {
-        take_step(step, plan.rows_between(begin, step), share, own_scratch);
+        take_step(step - piece_begin, whole.rows_between(chunk_begin, step), share,
+                  own_scratch);
       }
       team.barrier();
-      sum_gradients(plan.rows_between(begin, end), team);
+      if (begin == chunk_begin) {
+        sum_gradients(whole.rows_between(chunk_begin, chunk_end), team);
+      }
       if (begin == 0) add_gradients(team);
       team.barrier();
       end = begin;
@@ -116,8 +131,7 @@ struct GeneralBackwardLoop {
     }
     if (team.rank() == 0) {
       pack_vectors(plan, args.params, vectors);
-      std::fill_n(bias, plan.panels * plan.gate_line(), T(0));
-      if (args.params.bias != nullptr) k.pack_bias(plan.map_x, args.params.bias, bias);
+      pack_norm_bias(plan, args.params, bias);
     }
     team.barrier();
   }
@@ -508,33 +522,71 @@ struct GeneralBackwardLoop {
   }
 };
 
+// One layer, whole or in pieces.
+template <class T>
+struct GeneralBackward {
+  LayerPlan<T> plan;
+  int threads;
+  GeneralBackwardLoop<T> loop;
+  Buffer memory;
+
+  GeneralBackward(const LayerPlan<T>& whole, const LayerBackward<T>& args,
+                  BufferPool& pool)
+      : plan(whole),
+        threads(general_threads(plan)),
+        loop{plan, plan, args, steps_of_chunk(), steps_of_chunk() * plan.batch_size} {
+    for (Arena arena;;) {
+      loop.take_arrays(arena, threads);
+      if (memory.data() != nullptr) break;
+      memory = pool.acquire(arena.used());
+      arena = Arena(memory.data());
+    }
+    loop.cell = make_cell(plan, loop.vectors, loop.bias);
+    loop.begin_state();
+  }
+
+  Index steps_of_chunk() const {
+    return std::clamp<Index>(kChunkRows / std::max<Index>(1, plan.batch_size), 1,
+                             std::max<Index>(1, plan.seq_len));
+  }
+
+  void run(Index begin, Index end, const LayerBackward<T>& args) {
+    const bool first = end == plan.seq_len;
+    loop.set_piece(begin, end, args);
+    auto body = [&](const Team& team) {
+      if (first) loop.prepare(team);
+      loop.run(team);
+    };
+    parallel(threads, body);
+    if (begin == 0) loop.end_state();
+  }
+};
+
 }  // namespace
 
 template <class T>
 void general_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
                       BufferPool& pool) {
-  const Index batch = plan.batch_size;
-  const Index steps = std::clamp<Index>(kChunkRows / std::max<Index>(1, batch), 1,
-                                        std::max<Index>(1, plan.seq_len));
-  GeneralBackwardLoop<T> loop{plan, args, steps, steps * batch};
-  const int threads = general_threads(plan);
-  Buffer memory;
-  for (Arena arena;;) {
-    loop.take_arrays(arena, threads);
-    if (memory.data() != nullptr) break;
-    memory = pool.acquire(arena.used());
-    arena = Arena(memory.data());
-  }
-  loop.cell = make_cell(plan, loop.vectors, loop.bias);
-  loop.begin_state();
-  auto body = [&](const Team& team) { loop.run(team); };
-  parallel(threads, body);
-  loop.end_state();
+  GeneralBackward<T>(plan, args, pool).run(0, plan.seq_len, args);
 }
 
-template void general_backward<float>(const LayerPlan<float>&,
-                                      const LayerBackward<float>&, BufferPool&);
-template void general_backward<double>(const LayerPlan<double>&,
-                                       const LayerBackward<double>&, BufferPool&);
+template <class T>
+PieceBackward<T> general_backward_pieces(const LayerPlan<T>& whole,
+                                         const LayerBackward<T>& args,
+                                         BufferPool& pool) {
+  const auto pass = std::make_shared<GeneralBackward<T>>(whole, args, pool);
+  return [pass](Index begin, Index end, const LayerBackward<T>& piece) {
+    pass->run(begin, end, piece);
+  };
+}
+
+#define FASTLSTM_GENERAL_BACKWARD(T)                                              \
+  template void general_backward<T>(const LayerPlan<T>&, const LayerBackward<T>&, \
+                                    BufferPool&);                                 \
+  template PieceBackward<T> general_backward_pieces<T>(                           \
+      const LayerPlan<T>&, const LayerBackward<T>&, BufferPool&);
+FASTLSTM_GENERAL_BACKWARD(float)
+FASTLSTM_GENERAL_BACKWARD(double)
+#undef FASTLSTM_GENERAL_BACKWARD
 
 }  // namespace fastlstm

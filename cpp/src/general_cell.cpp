@@ -77,18 +77,63 @@ GeneralCell<T> make_cell(const LayerPlan<T>& plan, const CellVectors<T>& vectors
 }
 
 template <class T>
+void pack_norm_bias(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
+                    T* bias) {
+  std::fill_n(bias, plan.panels * plan.gate_line(), T(0));
+  if (params.bias != nullptr) plan.kernels->pack_bias(plan.map_x, params.bias, bias);
+}
+
+namespace {
+
+// Vectors and bias, one behind the other.
+template <class T>
+T* take_kept(const LayerPlan<T>& plan, Arena& arena, CellVectors<T>& vectors) {
+  vectors = take_vectors(plan, arena);
+  return arena.take<T>(plan.panels * plan.gate_line());
+}
+
+}  // namespace
+
+template <class T>
+Buffer keep_vectors(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
+                    BufferPool& pool) {
+  CellVectors<T> vectors{};
+  Arena measure;
+  take_kept(plan, measure, vectors);
+  Buffer memory = pool.acquire(measure.used());
+  Arena arena(memory.data());
+  T* const bias = take_kept(plan, arena, vectors);
+  pack_vectors(plan, params, vectors);
+  pack_norm_bias(plan, params, bias);
+  return memory;
+}
+
+template <class T>
+GeneralCell<T> kept_cell(const LayerPlan<T>& plan, const Buffer& vectors) {
+  CellVectors<T> pieces{};
+  Arena arena(vectors.data());
+  const T* const bias = take_kept(plan, arena, pieces);
+  return make_cell(plan, pieces, bias);
+}
+
+template <class T>
 int general_threads(const LayerPlan<T>& plan) {
   const Index tile = plan.kernels->outer_tile;
   const Index shares = std::max<Index>(1, (plan.batch_size + tile - 1) / tile);
   return static_cast<int>(std::min<Index>(choose_split(plan).threads, shares));
 }
 
-#define FASTLSTM_GENERAL_CELL(T)                                                   \
-  template CellVectors<T> take_vectors<T>(const LayerPlan<T>&, Arena&);            \
-  template void pack_vectors<T>(const LayerPlan<T>&, const LayerArrays<const T>&,  \
-                                const CellVectors<T>&);                            \
-  template GeneralCell<T> make_cell<T>(const LayerPlan<T>&, const CellVectors<T>&, \
-                                       const T*);                                  \
+#define FASTLSTM_GENERAL_CELL(T)                                                    \
+  template CellVectors<T> take_vectors<T>(const LayerPlan<T>&, Arena&);             \
+  template void pack_vectors<T>(const LayerPlan<T>&, const LayerArrays<const T>&,   \
+                                const CellVectors<T>&);                             \
+  template GeneralCell<T> make_cell<T>(const LayerPlan<T>&, const CellVectors<T>&,  \
+                                       const T*);                                   \
+  template void pack_norm_bias<T>(const LayerPlan<T>&, const LayerArrays<const T>&, \
+                                  T*);                                              \
+  template Buffer keep_vectors<T>(const LayerPlan<T>&, const LayerArrays<const T>&, \
+                                  BufferPool&);                                     \
+  template GeneralCell<T> kept_cell<T>(const LayerPlan<T>&, const Buffer&);         \
   template int general_threads<T>(const LayerPlan<T>&);
 FASTLSTM_GENERAL_CELL(float)
 FASTLSTM_GENERAL_CELL(double)

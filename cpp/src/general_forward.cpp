@@ -10,7 +10,7 @@ void general_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
   GeneralForwardLoop<T> loop{plan, args, gate_product(plan, *plan.kernels)};
   Buffer memory;
   for (Arena arena;;) {
-    loop.packed = take_weights(plan, arena);
+    loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);
     loop.take(arena, threads);
     if (memory.data() != nullptr) break;
     memory = pool.acquire(arena.used());

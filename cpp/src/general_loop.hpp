@@ -34,7 +34,7 @@ struct GeneralForwardLoop {
   T* zone_h = nullptr;   // (N, output stride)
   T* scratch = nullptr;  // (threads, stride)
 
-  bool training() const { return args.records != nullptr; }
+  bool keeps() const { return args.records != nullptr; }
   bool dropping() const { return args.dropout.p > 0; }
   Index output_stride() const { return padded(plan, plan.output_size); }
 
@@ -51,8 +51,8 @@ struct GeneralForwardLoop {
         arena.take<T>(second ? checked_product(stride, padded(plan, outputs)) : 0);
     bias_hn = arena.take<T>(stride);
     records = arena.take<T>(
-        training() ? 0 : checked_product(plan.batch_size, plan.panels * plan.record));
-    if (training()) records = args.records;
+        keeps() ? 0 : checked_product(plan.batch_size, plan.panels * plan.record));
+    if (keeps()) records = args.records;
     h = arena.take<T>(all_out);
     c = arena.take<T>(plan.lstm() ? all : 0);
     inner = arena.take<T>(second ? all : 0);
@@ -73,7 +73,11 @@ struct GeneralForwardLoop {
 
   void run(const Team& team) const {
     if (team.rank() == 0) pack();
-    pack_weights(plan, args.params, team, packed);
+    if (args.packed == nullptr) {
+      pack_weights(plan, args.params, team, packed);
+    } else {
+      team.barrier();
+    }
     const Team::Range rows = team.share(plan.batch_size, plan.kernels->outer_tile);
     for (Index step = 0; step < plan.seq_len; ++step) {
       const Index t = plan.time_of(step);
@@ -114,8 +118,7 @@ struct GeneralForwardLoop {
 
   void take_step(Index t, Index row, Index count, T* own_scratch) const {
     const GeneralKernels<T>& k = plan.kernels->general;
-    T* const sums =
-        record_at(plan, records, training() ? plan.rows.first(t) + row : row);
+    T* const sums = record_at(plan, records, keeps() ? plan.rows.first(t) + row : row);
     const T* const h_fed = feed(row, count);
     add_sums(t, row, count, h_fed, sums);
 
@@ -130,7 +133,7 @@ struct GeneralForwardLoop {
     switch (plan.cell) {
       case CellKind::lstm:
         a.c = c + row * cell.stride;
-        if (training()) keep_c(a);
+        if (keeps()) keep_c(a);
         if (plan.options.zoneout_c > 0) a.zone_c = zones_of(t, row, count, true);
         if (projects(plan)) {
           a.h = inner + row * cell.stride;
@@ -226,7 +229,7 @@ struct GeneralForwardLoop {
 
   T* zones_of(Index t, Index row, Index count, bool of_c) const {
     T* const zones = of_c ? zone_c + row * cell.stride : zone_h + row * output_stride();
-    fill_zones(plan, args, training(), t, row, count, of_c, zones);
+    fill_zones(plan, args, args.training, t, row, count, of_c, zones);
     return zones;
   }
 

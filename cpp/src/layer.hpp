@@ -1,6 +1,8 @@
-// One layer in one direction over all time steps, forward and backward. Called by
-// recurrent.cpp only.
+// One layer in one direction over all time steps, or a piece of them, forward and
+// backward. Called by recurrent.cpp and checkpoints.cpp only.
 #pragma once
+
+#include <functional>
 
 #include "dropout.hpp"
 #include "layer_plan.hpp"
@@ -16,13 +18,12 @@ struct LayerForward {
   const T* c0;
   T* h_n;  // (N, H)
   T* c_n;
-  T* records;      // (T, P, N, record) or null: nothing is kept
-  T* checkpoints;  // LSTM: c after every k-th step but the last, each (P, N, W); or
-                   // null
-  Index checkpoint_every;  // k
+  T* records;                      // (T, P, N, record) or null: nothing is kept
+  const PackedWeights<T>* packed;  // null: packed by the call
   RecurrentDropout dropout;
-  // For zoneout; index: of the layer and direction, in the order of the parameters;
-  // source (N): the n that each row stands for, null: its place.
+  // For zoneout; training: it draws; index: of the layer and direction, in the order of
+  // the parameters; source (N): the n that each row stands for, null: its place.
+  bool training;
   std::uint64_t zoneout_seed;
   Index index;
   const Index* source;
@@ -39,9 +40,7 @@ struct LayerBackward {
   const T* c0;
   const T* d_h_n;  // (N, H) or null
   const T* d_c_n;
-  const T* records;      // null: they are computed anew from the checkpoints
-  const T* checkpoints;  // as in forward
-  Index checkpoint_every;
+  const T* records;
   RecurrentDropout dropout;
   SequenceView<T> d_x;  // data may be null
   bool accumulate_d_x;  // the other direction has written d_x before
@@ -59,5 +58,17 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
 template <class T>
 void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
                     BufferPool& pool);
+
+// Goes back through the steps [begin, end), whose arrays start with them: h0 and c0 are
+// the states before the first. The gradients by states are those of the whole sequence.
+template <class T>
+using PieceBackward =
+    std::function<void(Index begin, Index end, const LayerBackward<T>& args)>;
+
+// For a sequence that comes back in pieces, the last one first, to the bits of the
+// whole. args: what all pieces share.
+template <class T>
+PieceBackward<T> layer_backward_pieces(const LayerPlan<T>& whole,
+                                       const LayerBackward<T>& args, BufferPool& pool);
 
 }  // namespace fastlstm

@@ -1,6 +1,7 @@
 // One layer back through time: all rows of the batch together, or, where the layer is
-// small, in groups of rows that share nothing before the end. The loop itself is in
-// backward_loop.hpp.
+// small, in groups of rows that share nothing before the end; a sequence comes whole or
+// in pieces. The loop itself is in backward_loop.hpp.
+#include <memory>
 #include <vector>
 
 #include "backward_loop.hpp"
@@ -21,28 +22,27 @@ constexpr Index kGroupBytes = 64 << 10;
 // Some rows of the batch, which go through time apart from the others.
 template <class T>
 struct RowGroup {
+  Index row;  // the first
   LayerPlan<T> plan;
-  LayerBackward<T> args;
   BackwardLoop<T> loop;
 
-  RowGroup(const LayerPlan<T>& whole, const LayerBackward<T>& of,
+  RowGroup(const LayerPlan<T>& whole, const LayerBackward<T>& args,
            const Team::Range& rows)
-      : plan(rows_plan(whole, rows.end - rows.begin)),
-        args(from_row(whole, of, rows.begin)),
-        loop(plan, args) {}
+      : row(rows.begin),
+        plan(rows_plan(whole, rows.end - rows.begin)),
+        loop(plan, own(whole, args)) {}
 
-  static LayerBackward<T> from_row(const LayerPlan<T>& plan, LayerBackward<T> args,
-                                   Index row) {
+  // The arguments of a piece from the first row on.
+  LayerBackward<T> own(const LayerPlan<T>& whole, LayerBackward<T> args) const {
     const auto advance = [](auto*& data, Index count) {
       if (data != nullptr) data += count;
     };
-    const Index units = row * plan.hidden_size;
+    const Index units = row * whole.hidden_size;
     advance(args.x.data, row * args.x.stride_n);
     advance(args.output.data, row * args.output.stride_n);
     advance(args.d_output.data, row * args.d_output.stride_n);
     advance(args.d_x.data, row * args.d_x.stride_n);
-    advance(args.records, row * plan.record);
-    advance(args.checkpoints, row * plan.width);
+    advance(args.records, row * whole.record);
     for (const T** state : {&args.h0, &args.c0, &args.d_h_n, &args.d_c_n}) {
       advance(*state, units);
     }
@@ -70,54 +70,117 @@ Index row_groups(const LayerPlan<T>& plan) {
   return groups;
 }
 
+// A layer whose rows go through time together.
 template <class T>
-void backward_in_groups(const LayerPlan<T>& plan, const LayerBackward<T>& args,
-                        Index groups, BufferPool& pool) {
-  const int threads =
-      static_cast<int>(std::min<Index>(choose_split(plan).threads, groups));
-  const auto rows_of = [&](Index group) {
-    return Team(static_cast<int>(group), static_cast<int>(groups))
-        .share(plan.batch_size);
-  };
-  BackwardLoop<T> whole(plan, args);
-  whole.weights.adds = false;
-  std::vector<WeightGradient<T>> sums(static_cast<std::size_t>(groups), whole.weights);
-  // Groups differ by a row at most, and chunks of fewer rows may hold more in all.
-  std::size_t most = 0;
-  for (const Index group : {Index{0}, groups - 1}) {
-    Arena arena;
-    RowGroup<T>(plan, args, rows_of(group)).loop.take(arena);
-    most = std::max(most, arena.used());
-  }
-  std::vector<char*> scratch(static_cast<std::size_t>(threads));
-  Buffer memory;
-  for (Arena arena;;) {
-    whole.take_columns(arena);
-    for (WeightGradient<T>& sum : sums) sum.take_sums(arena, threads);
-    for (char*& piece : scratch) piece = arena.take<char>(static_cast<Index>(most));
-    if (memory.data() != nullptr) break;
-    memory = pool.acquire(arena.used());
-    arena = Arena(memory.data());
-  }
-  const std::vector<WeightGradient<T>> others(sums.begin() + 1, sums.end());
-  auto body = [&](const Team& team) {
-    whole.pack_columns(team);
-    for (Index group = team.rank(); group < groups; group += team.size()) {
-      RowGroup<T> part(plan, args, rows_of(group));
-      Arena arena(scratch[static_cast<std::size_t>(team.rank())]);
-      part.loop.take(arena);
-      part.loop.columns_x = whole.columns_x;
-      part.loop.columns_h = whole.columns_h;
-      part.loop.weights.sum_into(sums[static_cast<std::size_t>(group)]);
-      part.loop.begin_state();
-      part.loop.run({1, true}, Team(0, 1));
-      part.loop.end_state();
+struct JointBackward {
+  LayerPlan<T> plan;
+  BackwardLoop<T> loop;
+  Split split;
+  // The weights in columns have a block of their own: the one of forward's weights in
+  // panels fits, so that the two passes of a large layer share it.
+  Buffer columns, memory;
+
+  JointBackward(const LayerPlan<T>& whole, const LayerBackward<T>& args,
+                BufferPool& pool)
+      : plan(whole), loop(plan, args), split(choose_split(plan)) {
+    for (Arena arena;;) {
+      loop.take_columns(arena);
+      if (columns.data() != nullptr) break;
+      columns = pool.acquire(arena.used());
+      arena = Arena(columns.data());
     }
-    team.barrier();
-    sums.front().sum(others, team);
-  };
-  parallel(threads, body);
-}
+    for (Arena arena;;) {
+      loop.take(arena);
+      loop.weights.take_sums(arena, split.threads);
+      if (memory.data() != nullptr) break;
+      memory = pool.acquire(arena.used());
+      arena = Arena(memory.data());
+    }
+    loop.begin_state();
+  }
+
+  void run(Index begin, Index end, const LayerBackward<T>& args) {
+    const bool first = end == plan.seq_len;
+    loop.set_piece(begin, end, args);
+    auto body = [&](const Team& team) {
+      if (first) loop.pack_columns(team);
+      loop.run(split, team);
+    };
+    parallel(split.threads, body);
+    if (begin == 0) loop.end_state();
+  }
+};
+
+// A layer whose rows go through time in groups.
+template <class T>
+struct GroupedBackward {
+  LayerPlan<T> plan;
+  BackwardLoop<T> joint;  // for its packed weights and the gradients of all
+  Index groups;
+  int threads;
+  bool in_pieces;  // every group keeps its scratch from piece to piece
+  std::vector<WeightGradient<T>> sums;
+  std::vector<std::unique_ptr<RowGroup<T>>> parts;
+  std::vector<char*> scratch;  // of each thread, or of each group
+  Buffer memory;
+
+  GroupedBackward(const LayerPlan<T>& whole, const LayerBackward<T>& args, Index count,
+                  BufferPool& pool, bool pieces)
+      : plan(whole),
+        joint(plan, args),
+        groups(count),
+        threads(static_cast<int>(std::min<Index>(choose_split(plan).threads, groups))),
+        in_pieces(pieces),
+        sums(static_cast<std::size_t>(count), joint.weights) {
+    for (WeightGradient<T>& sum : sums) sum.adds = false;
+    std::size_t most = 0;
+    for (Index group = 0; group < groups; ++group) {
+      const Team::Range rows = Team(static_cast<int>(group), static_cast<int>(groups))
+                                   .share(plan.batch_size);
+      parts.push_back(std::make_unique<RowGroup<T>>(plan, args, rows));
+      Arena arena;
+      parts.back()->loop.take(arena);
+      most = std::max(most, arena.used());
+    }
+    scratch.resize(pieces ? parts.size() : static_cast<std::size_t>(threads));
+    for (Arena arena;;) {
+      joint.take_columns(arena);
+      for (WeightGradient<T>& sum : sums) sum.take_sums(arena, threads);
+      for (char*& piece : scratch) piece = arena.take<char>(static_cast<Index>(most));
+      if (memory.data() != nullptr) break;
+      memory = pool.acquire(arena.used());
+      arena = Arena(memory.data());
+    }
+  }
+
+  void run(Index begin, Index end, const LayerBackward<T>& args) {
+    const bool first = end == plan.seq_len;
+    const std::vector<WeightGradient<T>> others(sums.begin() + 1, sums.end());
+    auto body = [&](const Team& team) {
+      if (first) joint.pack_columns(team);
+      for (Index group = team.rank(); group < groups; group += team.size()) {
+        const auto number = static_cast<std::size_t>(group);
+        RowGroup<T>& part = *parts[number];
+        if (first) {
+          Arena arena(
+              scratch[in_pieces ? number : static_cast<std::size_t>(team.rank())]);
+          part.loop.take(arena);
+          part.loop.columns_x = joint.columns_x;
+          part.loop.columns_h = joint.columns_h;
+          part.loop.weights.sum_into(sums[number]);
+          part.loop.begin_state();
+        }
+        part.loop.set_piece(begin, end, part.own(plan, args));
+        part.loop.run({1, true}, Team(0, 1));
+        if (begin == 0) part.loop.end_state();
+      }
+      if (begin > 0) return;
+      team.barrier();
+      sums.front().sum(others, team);
+    };
+    parallel(threads, body);
+  }
+};
 
 }  // namespace
 
@@ -125,38 +188,36 @@ template <class T>
 void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,
                     BufferPool& pool) {
   const Index groups = row_groups(plan);
-  if (groups > 1) return backward_in_groups(plan, args, groups, pool);
-  BackwardLoop<T> loop(plan, args);
-  const Split split = choose_split(plan);
-  // The weights in columns have a block of their own: the one of forward's weights in
-  // panels fits, so that the two passes of a large layer share it.
-  Buffer columns;
-  for (Arena arena;;) {
-    loop.take_columns(arena);
-    if (columns.data() != nullptr) break;
-    columns = pool.acquire(arena.used());
-    arena = Arena(columns.data());
+  if (groups > 1) {
+    GroupedBackward<T>(plan, args, groups, pool, false).run(0, plan.seq_len, args);
+  } else {
+    JointBackward<T>(plan, args, pool).run(0, plan.seq_len, args);
   }
-  Buffer memory;
-  for (Arena arena;;) {
-    loop.take(arena);
-    loop.weights.take_sums(arena, split.threads);
-    if (memory.data() != nullptr) break;
-    memory = pool.acquire(arena.used());
-    arena = Arena(memory.data());
-  }
-  loop.begin_state();
-  auto body = [&](const Team& team) {
-    loop.pack_columns(team);
-    loop.run(split, team);
+}
+
+template <class T>
+PieceBackward<T> layer_backward_pieces(const LayerPlan<T>& whole,
+                                       const LayerBackward<T>& args, BufferPool& pool) {
+  const Index groups = row_groups(whole);
+  const auto runs = [](auto pass) {
+    return [pass](Index begin, Index end, const LayerBackward<T>& piece) {
+      pass->run(begin, end, piece);
+    };
   };
-  parallel(split.threads, body);
-  loop.end_state();
+  if (groups > 1) {
+    return runs(std::make_shared<GroupedBackward<T>>(whole, args, groups, pool, true));
+  }
+  return runs(std::make_shared<JointBackward<T>>(whole, args, pool));
 }
 
 template void layer_backward<float>(const LayerPlan<float>&,
                                     const LayerBackward<float>&, BufferPool&);
 template void layer_backward<double>(const LayerPlan<double>&,
                                      const LayerBackward<double>&, BufferPool&);
+template PieceBackward<float> layer_backward_pieces<float>(const LayerPlan<float>&,
+                                                           const LayerBackward<float>&,
+                                                           BufferPool&);
+template PieceBackward<double> layer_backward_pieces<double>(
+    const LayerPlan<double>&, const LayerBackward<double>&, BufferPool&);
 
 }  // namespace fastlstm

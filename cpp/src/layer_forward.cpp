@@ -40,15 +40,12 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
   PreviousState<T> previous{
       plan, {args.output.data, args.output.stride_t, args.output.stride_n}, args.h0};
   ForwardLoop<T> loop{plan, args.x, args.output, previous};
-  loop.begin = 0;
-  loop.end = plan.seq_len;
   loop.records = args.records;
-  loop.checkpoints = plan.lstm() ? args.checkpoints : nullptr;
-  loop.checkpoint_every = args.checkpoint_every;
   T* zeros = nullptr;
   Buffer memory;
   for (Arena arena;;) {
-    loop.take(arena, args.records != nullptr);
+    loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);
+    loop.take(arena);
     loop.state = arena.take<T>(
         plan.lstm() ? checked_product(plan.batch_size, plan.panels * plan.width) : 0);
     previous.take(arena, args.dropout);
@@ -67,7 +64,7 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
 
   const Split split = choose_split(plan);
   auto body = [&](const Team& team) {
-    pack_weights(plan, args.params, team, loop.packed);
+    if (args.packed == nullptr) pack_weights(plan, args.params, team, loop.packed);
     loop.run(split, team);
   };
   parallel(split.threads, body);

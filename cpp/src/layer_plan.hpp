@@ -22,12 +22,12 @@ struct LayerPlan {
   bool reverse;
   SequenceRows rows;
   Index seq_len, batch_size, input_size, hidden_size;
-  Index stored_rows;   // rows that records and checkpoints hold: N, unless the plan is
-                       // that of some rows of a batch, see rows_plan()
-  Index output_size;   // features of h: H, or fewer with a projection
-  Index width;         // W
-  Index panels;        // P
-  Index panel_units;   // W, or 4 W for the RNN
+  Index stored_rows;  // rows that records hold: N, unless the plan is that of some rows
+                      // of a batch, see rows_plan()
+  Index output_size;  // features of h: H, or fewer with a projection
+  Index width;        // W
+  Index panels;       // P
+  Index panel_units;  // W, or 4 W for the RNN
   Index padded_units;  // P * panel_units
   Index record;        // values kept per row and panel: 4 W gates (+ W c for the LSTM)
   PanelMap map_x;      // rows of weight_ih
@@ -59,10 +59,13 @@ struct LayerPlan {
     return rows.count(first_time(begin, end));
   }
   Index record_count() const { return checked_product(rows.total(), panels * record); }
-  // c after every k-th step but the last.
-  Index checkpoint_count(Index k) const {
-    const Index kept = lstm() && seq_len > 0 ? (seq_len - 1) / k : 0;
-    return checked_product(kept, checked_product(batch_size, panels * width));
+  // The plan of the steps [begin, end) as a sequence of their own.
+  LayerPlan piece(Index begin, Index end) const {
+    LayerPlan plan = *this;
+    const Index first = first_time(begin, end);
+    plan.rows = rows.piece(first, first + end - begin);
+    plan.seq_len = end - begin;
+    return plan;
   }
 };
 
@@ -130,22 +133,15 @@ PanelRows<Value> state_rows(const LayerPlan<T>& plan, Value* state) {
   return {state, plan.width, plan.batch_size * plan.width};
 }
 
-// One of the checkpoints: (P, stored rows, W).
-template <class T>
-PanelRows<const T> checkpoint_rows(const LayerPlan<T>& plan, const T* checkpoint) {
-  return {checkpoint, plan.width, plan.stored_rows * plan.width};
-}
-
-// The records of time t among those from time `first` on: gates at offset 0, c behind
-// them at offset gate_line(). Times follow each other, each (P, rows, record): rows is
-// count(t) where rows are packed, else `dense_rows`.
+// The records of time t: gates at offset 0, c behind them at offset gate_line(). Times
+// follow each other, each (P, rows, record): rows is count(t) where rows are packed,
+// else the stored ones.
 template <class T, class Value>
 PanelRows<Value> record_rows(const LayerPlan<T>& plan, Value* records, Index t,
-                             Index first, Index offset, Index dense_rows) {
+                             Index offset) {
   const bool packed = plan.rows.offsets != nullptr;
-  const Index row =
-      packed ? plan.rows.first(t) - plan.rows.first(first) : (t - first) * dense_rows;
-  const Index rows = packed ? plan.rows.count(t) : dense_rows;
+  const Index row = packed ? plan.rows.first(t) : t * plan.stored_rows;
+  const Index rows = packed ? plan.rows.count(t) : plan.stored_rows;
   return {records + row * plan.panels * plan.record + offset, plan.record,
           rows * plan.record};
 }

@@ -17,9 +17,8 @@ std::uint8_t flags_at(const StepMarks& marks, Index t, Index n) {
   return flags;
 }
 
-bool is_held(const RowOrder& order, Index row) {
-  return !order.flags.empty() &&
-         (order.flags[static_cast<std::size_t>(row)] & kRowHeld) != 0;
+bool is_held(const SequenceRows& rows, Index t, Index n) {
+  return (rows.flags_at(t) & kRowHeld) != 0 && (rows.flags_of(t)[n] & kRowHeld) != 0;
 }
 
 }  // namespace
@@ -76,35 +75,35 @@ SequenceRows rows_of(const RowOrder& order, Index batch_size) {
 }
 
 template <class T>
-void gather_steps(const RowOrder& order, Index batch_size, SequenceView<const T> view,
-                  Index units, bool clean, T* packed, const Team& team) {
-  const SequenceRows rows = rows_of(order, batch_size);
+void gather_steps(const RowOrder& order, const SequenceRows& rows,
+                  SequenceView<const T> view, Index units, bool clean, T* packed,
+                  const Team& team) {
   const Team::Range times = team.share(rows.seq_len);
   for (Index t = times.begin; t < times.end; ++t) {
     for (Index n = 0; n < rows.count(t); ++n) {
       T* to = packed + (rows.first(t) + n) * units;
-      if (clean && is_held(order, rows.first(t) + n)) {
+      if (clean && is_held(rows, t, n)) {
         std::fill_n(to, units, T(0));
         continue;
       }
       const Index row = order.source[static_cast<std::size_t>(n)];
-      std::copy_n(view.data + t * view.stride_t + row * view.stride_n, units, to);
+      std::copy_n(view.data + (rows.start + t) * view.stride_t + row * view.stride_n,
+                  units, to);
     }
   }
 }
 
 template <class T>
-void scatter_steps(const RowOrder& order, Index batch_size, const T* packed,
+void scatter_steps(const RowOrder& order, const SequenceRows& rows, const T* packed,
                    Index units, bool clean, Index seq_len, SequenceView<T> view,
                    const Team& team) {
-  const SequenceRows rows = rows_of(order, batch_size);
   const Team::Range times = team.share(seq_len);
   for (Index t = times.begin; t < times.end; ++t) {
     const Index count = t < rows.seq_len ? rows.count(t) : 0;
-    for (Index n = 0; n < batch_size; ++n) {
+    for (Index n = 0; n < rows.batch_size; ++n) {
       const Index row = order.source[static_cast<std::size_t>(n)];
-      T* to = view.data + t * view.stride_t + row * view.stride_n;
-      if (n < count && !(clean && is_held(order, rows.first(t) + n))) {
+      T* to = view.data + (rows.start + t) * view.stride_t + row * view.stride_n;
+      if (n < count && !(clean && is_held(rows, t, n))) {
         std::copy_n(packed + (rows.first(t) + n) * units, units, to);
       } else {
         std::fill_n(to, units, T(0));
@@ -138,20 +137,15 @@ void scatter_states(const RowOrder& order, Index count, Index units, const T* so
   }
 }
 
-template void gather_steps<float>(const RowOrder&, Index, SequenceView<const float>,
-                                  Index, bool, float*, const Team&);
-template void scatter_steps<float>(const RowOrder&, Index, const float*, Index, bool,
-                                   Index, SequenceView<float>, const Team&);
-template void gather_states<float>(const RowOrder&, Index, Index, const float*, float*);
-template void scatter_states<float>(const RowOrder&, Index, Index, const float*,
-                                    float*);
-template void gather_steps<double>(const RowOrder&, Index, SequenceView<const double>,
-                                   Index, bool, double*, const Team&);
-template void scatter_steps<double>(const RowOrder&, Index, const double*, Index, bool,
-                                    Index, SequenceView<double>, const Team&);
-template void gather_states<double>(const RowOrder&, Index, Index, const double*,
-                                    double*);
-template void scatter_states<double>(const RowOrder&, Index, Index, const double*,
-                                     double*);
+#define FASTLSTM_RAGGED(T)                                                            \
+  template void gather_steps<T>(const RowOrder&, const SequenceRows&,                 \
+                                SequenceView<const T>, Index, bool, T*, const Team&); \
+  template void scatter_steps<T>(const RowOrder&, const SequenceRows&, const T*,      \
+                                 Index, bool, Index, SequenceView<T>, const Team&);   \
+  template void gather_states<T>(const RowOrder&, Index, Index, const T*, T*);        \
+  template void scatter_states<T>(const RowOrder&, Index, Index, const T*, T*);
+FASTLSTM_RAGGED(float)
+FASTLSTM_RAGGED(double)
+#undef FASTLSTM_RAGGED
 
 }  // namespace fastlstm

@@ -13,16 +13,18 @@ RowOrder make_order(const StepMarks& marks, Index seq_len, Index batch_size);
 // The rows as the time loops see them; points into the order.
 SequenceRows rows_of(const RowOrder& order, Index batch_size);
 
-// packed (rows, units) = view at these steps. With clean, masked steps become zero:
+// packed (rows, units) = view at these steps: `rows` are all of the order's, or a piece
+// of them; the view is of the whole sequence. With clean, masked steps become zero:
 // what stands there is never read. All threads of the team call these.
 template <class T>
-void gather_steps(const RowOrder& order, Index batch_size, SequenceView<const T> view,
-                  Index units, bool clean, T* packed, const Team& team);
+void gather_steps(const RowOrder& order, const SequenceRows& rows,
+                  SequenceView<const T> view, Index units, bool clean, T* packed,
+                  const Team& team);
 
-// The inverse; the view (seq_len, N, units) is zero where a row has no step and, with
-// clean, where a step is masked.
+// The inverse, over `seq_len` times from the first of the rows on; the view is zero
+// where a row has no step and, with clean, where a step is masked.
 template <class T>
-void scatter_steps(const RowOrder& order, Index batch_size, const T* packed,
+void scatter_steps(const RowOrder& order, const SequenceRows& rows, const T* packed,
                    Index units, bool clean, Index seq_len, SequenceView<T> view,
                    const Team& team);
 

@@ -18,12 +18,14 @@ enum RowFlag : std::uint8_t { kRowHeld = 1, kRowReset = 2 };
 struct SequenceRows {
   Index seq_len = 0;
   Index batch_size = 0;
-  const Index* offsets = nullptr;       // (T + 1): first(t); null: t * batch_size
+  Index start = 0;                 // of a piece: its first time in the whole sequence
+  const Index* offsets = nullptr;  // (T + 1): rows before time t, from any number
+                                   // on; null: t * batch_size
   const std::uint8_t* flags = nullptr;  // (total): RowFlag bits; null: none
   const std::uint8_t* any = nullptr;    // (T): union of the flags of time t
 
   Index first(Index t) const {
-    return offsets != nullptr ? offsets[t] : t * batch_size;
+    return offsets != nullptr ? offsets[t] - offsets[0] : t * batch_size;
   }
   Index count(Index t) const {
     return offsets != nullptr ? offsets[t + 1] - offsets[t] : batch_size;
@@ -44,9 +46,22 @@ struct SequenceRows {
   // Row n of time t of a sequence array.
   template <class Value>
   Value* at(const SequenceView<Value>& view, Index t, Index n) const {
-    const Index row = offsets != nullptr ? (offsets[t] + n) * view.stride_n
+    const Index row = offsets != nullptr ? (first(t) + n) * view.stride_n
                                          : t * view.stride_t + n * view.stride_n;
     return view.data + row;
+  }
+
+  // The times [begin, end) as a sequence of their own, whose arrays start with them.
+  SequenceRows piece(Index begin, Index end) const {
+    SequenceRows rows = *this;
+    rows.seq_len = end - begin;
+    rows.start = start + begin;
+    if (offsets != nullptr) rows.offsets = offsets + begin;
+    if (flags != nullptr) {
+      rows.flags = flags_of(begin);
+      rows.any = any + begin;
+    }
+    return rows;
   }
 };
 

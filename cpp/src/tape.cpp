@@ -1,10 +1,12 @@
-// Reads what a tape has kept, for analysis: c and the gates of every step.
+// Reads what a tape has kept, for analysis: c and the gates of every step, and how
+// much.
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
-#include "layer_plan.hpp"
-#include "ragged.hpp"
+#include "general.hpp"
+#include "stack.hpp"
 
 namespace fastlstm {
 namespace {
@@ -26,21 +28,93 @@ GateSlots slots_of_gate(CellKind cell, Index gate) {
   }
 }
 
-// Copies lanes of the records of one layer and direction to their units. `offset` of
-// slot s is s * W; c is the slot behind the gates.
+// The records of one layer and direction as those of a plain cell.
 template <class T>
-void copy_records(const Tape<T>& tape, const LayerPlan<T>& plan, const T* records,
-                  GateSlots slots, bool clean, SequenceView<T> out) {
-  for (Index t = 0; t < plan.seq_len; ++t) {
-    const PanelRows<const T> from =
-        record_rows(plan, records, t, 0, 0, plan.batch_size);
-    const bool any_held = clean && (plan.rows.flags_at(t) & kRowHeld) != 0;
+class PlainRecords {
+ public:
+  PlainRecords(const Tape<T>& tape, const LayerPlan<T>& plan, Index i)
+      : tape_(tape),
+        plan_(plan),
+        index_(i),
+        records_(tape.records[static_cast<std::size_t>(i)].template as<T>()) {
+    if (plan.options.plain()) return;
+    cell_ = kept_cell(plan, tape.vectors[static_cast<std::size_t>(i)]);
+    gates_.resize(static_cast<std::size_t>(plan.batch_size * plan.panels * line()));
+    if (plan.options.zoneout_c > 0) {
+      zones_.resize(static_cast<std::size_t>(plan.batch_size * cell_.stride));
+    }
+  }
+
+  // Of time t, until the next call.
+  PanelRows<const T> at(Index t) {
+    if (plan_.options.plain()) return record_rows(plan_, records_, t, 0);
+    const Index rows = plan_.rows.count(t);
+    GeneralGatesArgs<T> a{};
+    a.rows = rows;
+    a.records = record_at(plan_, records_, plan_.rows.first(t));
+    a.row_stride = plan_.panels * plan_.record;
+    a.out = gates_.data();
+    a.out_stride = line();
+    if (!zones_.empty()) {
+      LayerForward<T> pass{};
+      set_randomness(tape_, index_, pass);
+      fill_zones(plan_, pass, true, t, 0, rows, true, zones_.data());
+      a.zone_c = zones_.data();
+    }
+    const GeneralKernels<T>& k = plan_.kernels->general;
+    (plan_.lstm()                  ? k.lstm_gates
+     : plan_.cell == CellKind::gru ? k.gru_gates
+                                   : k.rnn_gates)(cell_, a);
+    return {gates_.data(), line(), rows * line()};
+  }
+
+ private:
+  Index line() const { return (plan_.lstm() ? kSlots + 1 : kSlots) * plan_.width; }
+
+  const Tape<T>& tape_;
+  const LayerPlan<T>& plan_;
+  Index index_;
+  const T* records_;
+  GeneralCell<T> cell_{};
+  std::vector<T> gates_, zones_;
+};
+
+// c of a held step of a variant, which has no record: that of the step before.
+template <class T>
+void copy_held_cell(const Tape<T>& tape, const LayerPlan<T>& plan, Index i, Index t,
+                    Index place, const SequenceView<T>& out, T* row) {
+  const bool reset = (plan.rows.flags_of(t)[place] & kRowReset) != 0;
+  const T* c = nullptr;
+  if (!reset && place < plan.rows.carried(t, plan.reverse)) {
+    c = row + (plan.reverse ? out.stride_t : -out.stride_t);
+  } else if (!reset && c_before(tape, 0, i) != nullptr) {
+    c = c_before(tape, 0, i) + place * plan.hidden_size;
+  }
+  if (c != nullptr) std::copy_n(c, plan.hidden_size, row);
+}
+
+// Copies lanes of the records of one layer and direction to their units, step by step.
+// `offset` of slot s is s * W; c is the slot behind the gates. A held step has c, but
+// no gates.
+template <class T>
+void copy_records(const Tape<T>& tape, const LayerPlan<T>& plan, Index i,
+                  GateSlots slots, SequenceView<T> out) {
+  const bool of_cell = slots.begin == kSlots;
+  PlainRecords<T> records(tape, plan, i);
+  for (Index step = 0; step < plan.seq_len; ++step) {
+    const Index t = plan.time_of(step);
+    const PanelRows<const T> from = records.at(t);
+    const bool any_held = (plan.rows.flags_at(t) & kRowHeld) != 0;
     for (Index place = 0; place < plan.rows.count(t); ++place) {
-      if (any_held && (plan.rows.flags_of(t)[place] & kRowHeld) != 0) continue;
       const Index n = tape.order.packed
                           ? tape.order.source[static_cast<std::size_t>(place)]
                           : place;
       T* row = out.data + t * out.stride_t + n * out.stride_n;
+      const bool held = any_held && (plan.rows.flags_of(t)[place] & kRowHeld) != 0;
+      if (held && of_cell && !plan.options.plain()) {
+        copy_held_cell(tape, plan, i, t, place, out, row);
+      }
+      if (held && !(of_cell && plan.options.plain())) continue;
       for (Index p = 0; p < plan.panels; ++p) {
         for (int s = slots.begin; s < slots.end; ++s) {
           const Index unit =
@@ -55,14 +129,10 @@ void copy_records(const Tape<T>& tape, const LayerPlan<T>& plan, const T* record
 }
 
 template <class T>
-void read_tape(const Tape<T>& tape, Index layer, GateSlots slots, bool clean,
-               SequenceView<T> out) {
+void read_tape(const Tape<T>& tape, Index layer, GateSlots slots, SequenceView<T> out) {
   const RecurrentConfig& config = tape.config;
   if (tape.checkpoint_every > 0) {
     throw std::logic_error("a tape with checkpoints keeps neither gates nor cell");
-  }
-  if (!config.options.plain()) {
-    throw std::logic_error("a tape of a variant keeps neither gates nor cell");
   }
   if (tape.width != kernels<T>().width) {
     throw std::logic_error("the instruction set changed since forward");
@@ -82,8 +152,7 @@ void read_tape(const Tape<T>& tape, Index layer, GateSlots slots, bool clean,
   for (Index d = 0; d < directions; ++d) {
     const LayerPlan<T> plan =
         make_plan<T>(config, layer, d == 1, rows_of(tape.order, tape.batch_size));
-    const auto i = static_cast<std::size_t>(layer * directions + d);
-    copy_records(tape, plan, tape.records[i].template as<T>(), slots, clean,
+    copy_records(tape, plan, layer * directions + d, slots,
                  {out.data + d * config.hidden_size, out.stride_t, out.stride_n});
   }
 }
@@ -91,11 +160,25 @@ void read_tape(const Tape<T>& tape, Index layer, GateSlots slots, bool clean,
 }  // namespace
 
 template <class T>
+Index tape_bytes(const Tape<T>& tape) {
+  std::size_t bytes =
+      tape.packed_x.capacity() + tape.packed_output.capacity() + tape.state.capacity() +
+      tape.checkpoints.capacity() +
+      (tape.order.source.size() + tape.order.offsets.size()) * sizeof(Index) +
+      tape.order.flags.size() + tape.order.any.size();
+  for (const auto* buffers :
+       {&tape.records, &tape.vectors, &tape.layer_outputs, &tape.dropped_outputs}) {
+    for (const Buffer& buffer : *buffers) bytes += buffer.capacity();
+  }
+  return static_cast<Index>(bytes);
+}
+
+template <class T>
 void tape_cell(const Tape<T>& tape, Index layer, SequenceView<T> out) {
   if (tape.config.cell != CellKind::lstm) {
     throw std::logic_error("only an LSTM has a cell state");
   }
-  read_tape(tape, layer, {kSlots, kSlots + 1}, false, out);
+  read_tape(tape, layer, {kSlots, kSlots + 1}, out);
 }
 
 template <class T>
@@ -105,9 +188,11 @@ void tape_gate(const Tape<T>& tape, Index layer, Index gate, SequenceView<T> out
     throw std::invalid_argument("gate must be from 0 to " + std::to_string(gates - 1) +
                                 ", got " + std::to_string(gate));
   }
-  read_tape(tape, layer, slots_of_gate(tape.config.cell, gate), true, out);
+  read_tape(tape, layer, slots_of_gate(tape.config.cell, gate), out);
 }
 
+template Index tape_bytes<float>(const Tape<float>&);
+template Index tape_bytes<double>(const Tape<double>&);
 template void tape_cell<float>(const Tape<float>&, Index, SequenceView<float>);
 template void tape_cell<double>(const Tape<double>&, Index, SequenceView<double>);
 template void tape_gate<float>(const Tape<float>&, Index, Index, SequenceView<float>);

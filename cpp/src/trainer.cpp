@@ -230,6 +230,7 @@ struct Trainer<T>::Body {
     // The buffers go home, the vectors keep their memory.
     tape.records.clear();
     tape.layer_outputs.clear();
+    tape.vectors.clear();
     tape.state.reset();
   }
 

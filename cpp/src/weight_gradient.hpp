@@ -24,6 +24,16 @@ struct OuterSide {
   T* d_weight;  // (P, size, slots * W); with one chunk a panel for each thread
 };
 
+// Steps whose part of the sums is one product; with pieces of a sequence it may begin
+// or end outside of the piece at hand.
+struct Chunk {
+  Index rows;  // (t, n) in all
+  Index
+      first_row;  // of the chunk, counted from the first of the piece: may be negative
+  bool newest;    // the first one to be summed
+  bool oldest;    // the last one
+};
+
 template <class T>
 struct WeightGradient {
   const LayerPlan<T>& plan;
@@ -66,8 +76,10 @@ struct WeightGradient {
     d_bias = other.d_bias;
   }
 
-  // x_t and h_{t-1} of a chunk, in the layout of the d_W product.
-  void pack(Index begin, Index end, const Team::Range& batch_rows) const {
+  // x_t and h_{t-1} of the steps [begin, end) of a chunk, in the layout of the d_W
+  // product.
+  void pack(const Chunk& chunk, Index begin, Index end,
+            const Team::Range& batch_rows) const {
     const Kernels<T>& k = *plan.kernels;
     const Index first = plan.first_time(begin, end);
     const auto pack_side = [&](const OuterSide<T>& side, const T* from, Index rows,
@@ -79,7 +91,7 @@ struct WeightGradient {
       const Part all = {batch_rows, {}};
       const Team::Range rows = all.first(plan.rows.count(t)).rows;
       const Index count = rows.end - rows.begin;
-      const Index chunk_row = plan.rows.first(t) - plan.rows.first(first);
+      const Index chunk_row = plan.rows.first(t) - chunk.first_row;
       pack_side(side_x, plan.rows.at(args.x, t, rows.begin), count, args.x.stride_n,
                 chunk_row + rows.begin);
       if (previous.factors != nullptr) {
@@ -103,16 +115,16 @@ struct WeightGradient {
   // Panel by panel; after the last chunk a panel is added to the caller's gradients at
   // once, while it is in cache. Threads share groups of columns, so that the work is
   // even for any number of panels.
-  void add(Index begin, Index end, const Team& team) const {
-    if (plan.rows_between(begin, end) == 0) return;
-    const bool last_chunk = adds && begin == 0;
+  void add(const Chunk& chunk, const Team& team) const {
+    if (chunk.rows == 0) return;
+    const bool last_chunk = adds && chunk.oldest;
     for_panel_columns(team,
                       [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
                         const Index kept = adds && single_chunk ? team.rank() : p;
-                        panel_gradient(begin, end, p, kept, side, cols);
+                        panel_gradient(chunk, p, kept, side, cols);
                         if (last_chunk) add_panel(side, p, kept, cols);
                         if (&side == &side_h || cols.begin > 0) return;
-                        bias_gradient(begin, end, p);
+                        bias_gradient(chunk, p);
                         if (last_chunk) add_bias(p);
                       });
   }
@@ -173,20 +185,19 @@ struct WeightGradient {
 
   // Calls body(first row, rows, accumulate) over the rows of a chunk.
   template <class Body>
-  void for_outer_rows(Index begin, Index end, const Body& body) const {
-    const Index rows = plan.rows_between(begin, end);
-    for (Index first = 0; first < rows; first += kOuterRows) {
-      body(first, std::min(kOuterRows, rows - first), first > 0 || end < plan.seq_len);
+  void for_outer_rows(const Chunk& chunk, const Body& body) const {
+    for (Index first = 0; first < chunk.rows; first += kOuterRows) {
+      body(first, std::min(kOuterRows, chunk.rows - first), first > 0 || !chunk.newest);
     }
   }
 
-  void panel_gradient(Index begin, Index end, Index p, Index kept,
-                      const OuterSide<T>& side, const Team::Range& cols) const {
+  void panel_gradient(const Chunk& chunk, Index p, Index kept, const OuterSide<T>& side,
+                      const Team::Range& cols) const {
     const Index count = cols.end - cols.begin;
     const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
     const Index line = slots_of(*side.map) * plan.width;
     T* d_weight = side.d_weight + (kept * side.size + cols.begin) * line;
-    for_outer_rows(begin, end, [&](Index first, Index rows, bool accumulate) {
+    for_outer_rows(chunk, [&](Index first, Index rows, bool accumulate) {
       plan.kernels->outer({rows, count, first, side.operand + cols.begin * chunk_rows,
                            chunk_rows * plan.kernels->outer_tile,
                            d_gates_of(p, first) + side.map->slot_begin * plan.width,
@@ -209,8 +220,8 @@ struct WeightGradient {
     return d_gates + panel * d_gate_panel() + chunk_row * plan.gate_line();
   }
 
-  void bias_gradient(Index begin, Index end, Index p) const {
-    for_outer_rows(begin, end, [&](Index first, Index rows, bool accumulate) {
+  void bias_gradient(const Chunk& chunk, Index p) const {
+    for_outer_rows(chunk, [&](Index first, Index rows, bool accumulate) {
       plan.kernels->column_sum(d_gates_of(p, first), rows, accumulate,
                                d_bias + p * plan.gate_line());
     });

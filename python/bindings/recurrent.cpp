@@ -137,7 +137,6 @@ class Recurrent {
     if (keep) {
       tape = std::make_unique<PyTape<T>>();
       tape->x = x;
-      tape->output = output;
       tape->batched = axes.batched;
       tape->batch_first = batch_first;
     }
@@ -146,8 +145,11 @@ class Recurrent {
       const py::gil_scoped_release release;
       recurrent_forward(config_, args, pool_, keep ? &tape->tape : nullptr);
     }
-    // The tape borrows the output: a change of it would silently change gradients.
-    if (keep) output.attr("flags").attr("writeable") = false;
+    if (keep && checkpoint_every == 0) {
+      // The tape borrows the output: a change of it would silently change gradients.
+      output.attr("flags").attr("writeable") = false;
+      tape->output = output;
+    }
     return py::make_tuple(output, h_n, lstm() ? py::object(c_n) : py::none(),
                           keep ? py::cast(std::move(tape)) : py::none());
   }
@@ -495,6 +497,9 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
                              [](const PyTape<T>& t) { return t.tape.batch_size; })
       .def_property_readonly("batch_first",
                              [](const PyTape<T>& t) { return t.batch_first; })
+      .def_property_readonly(
+          "nbytes", [](const PyTape<T>& t) { return tape_bytes(t.tape); },
+          "Bytes that the tape holds, beside x and the output")
       .def_property_readonly("used", [](const PyTape<T>& t) { return t.tape.used; })
       .def_property_readonly(
           "cell", [](const PyTape<T>& t) { return TapeReader<T>{t}.cell(-1); },

@@ -144,3 +144,51 @@ def test_ten_thousand_steps() -> None:
     assert all(np.isfinite(value).all() for value in wanted.values())
     args = (case.x, case.state, case.d_output, case.d_state)
     same_bits(case.train(*args, checkpoint_every=100), wanted)
+
+
+def three_layers(**options: Any) -> fl.LSTM:
+    return fl.LSTM(2, 16, 3, dropout=0.2, rng=0, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"peepholes": True, "layer_norm": True}])
+def test_tapes_of_stacks_grow_with_the_checkpoints(options: dict[str, Any]) -> None:
+    def held(steps: int, every: int | None, **marks: Any) -> int:
+        layer = three_layers(**options)  # with blocks of its own
+        x = np.ones((steps, 8, 2), np.float32)
+        size: int = layer.forward(x, checkpoint_every=every, **marks)[2].nbytes
+        return size
+
+    short = held(1024, 32)
+    assert held(1024, None) > 50 * short
+    assert short == pytest.approx(31 * 3 * 2 * 8 * 16 * 4, rel=0.1)  # h and c, float32
+    assert held(4096, 64) < 2.2 * short
+    lengths = np.arange(1, 9) * 512  # kept: 8 bytes a step, the order of the rows
+    assert held(4096, 64, lengths=lengths) < held(4096, 64) + 9 * 4096
+
+
+def test_a_stack_over_ten_thousand_steps() -> None:
+    layer = three_layers()
+    x = np.random.default_rng(0).standard_normal((10_000, 2, 2)).astype(np.float32)
+    found = []
+    for every in (None, 100):
+        layer.reseed(1)
+        layer.zero_grad()
+        output, state, tape = layer.forward(x, checkpoint_every=every)
+        d_x, d_state = layer.backward(np.cos(output), tape)
+        grads = [grad.copy() for grad in layer.grads.values()]
+        found.append([output, *state, d_x, *d_state, *grads])
+    for got, wanted in zip(*found, strict=True):
+        assert np.isfinite(wanted).all()
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_the_output_is_free_with_checkpoints() -> None:
+    lstm = fl.LSTM(3, 5, rng=0)
+    x = np.random.default_rng(0).standard_normal((9, 2, 3)).astype(np.float32)
+    wanted, _, tape = lstm.forward(x)
+    assert not wanted.flags.writeable
+    d_wanted, _ = lstm.backward(np.ones_like(wanted), tape)
+    output, _, tape = lstm.forward(x, checkpoint_every=3)
+    output[...] = np.nan
+    d_x, _ = lstm.backward(np.ones_like(output), tape)
+    np.testing.assert_array_equal(d_x, d_wanted)

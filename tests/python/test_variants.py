@@ -464,16 +464,6 @@ def test_models_of_variants_learn(cell: str) -> None:
     assert model.evaluate(x, y)["accuracy"] > 0.9
 
 
-def test_what_variants_do_not_have_is_refused() -> None:
-    layer = fl.LSTM(2, 3, peepholes=True)
-    x = np.ones((4, 2, 2), np.float32)
-    with pytest.raises(ValueError, match="checkpoint_every needs a plain cell"):
-        layer.forward(x, checkpoint_every=2)
-    _, _, tape = layer.forward(x)
-    with pytest.raises(RuntimeError, match="neither gates nor cell"):
-        _ = tape.cell
-
-
 def test_plain_layers_are_described_as_before() -> None:
     assert set(fl.LSTM(2, 3).config()) == {
         *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"),

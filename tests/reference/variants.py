@@ -56,10 +56,10 @@ def normalised(v: Array) -> Array:
     return centred / np.sqrt(variance + EPSILON)
 
 
-def lstm_step(
+def lstm_gates(
     o: Mapping[str, Any], p: Mapping[str, Array], x: Array, h: Array, c: Array
-) -> tuple[Array, Array]:
-    """One step; o are the layer's options, p the parameters without their suffix."""
+) -> tuple[Array, ...]:
+    """i, f, g, o and c~ of a step; o are the options, p parameters without suffix."""
     zero = np.zeros(1, x.dtype)
     bias = p.get("bias", zero)
     if o.get("layer_norm"):
@@ -82,10 +82,17 @@ def lstm_step(
     f = 1 - i if o.get("coupled") else gate(a_f + peep_f * c)
     g = activate(o.get("cell_activation", "tanh"), clipped(a_g, o.get("clip")))
     new_c = clipped(f * c + i * g, o.get("cell_clip"))
-    out = gate(a_o + peep_o * new_c)
+    return i, f, g, gate(a_o + peep_o * new_c), new_c
+
+
+def lstm_step(
+    o: Mapping[str, Any], p: Mapping[str, Array], x: Array, h: Array, c: Array
+) -> tuple[Array, Array]:
+    *_, out, new_c = lstm_gates(o, p, x, h, c)
     u = new_c
     if o.get("layer_norm"):
-        u = p["gain_c"] * normalised(new_c) + p.get("bias_c", zero)
+        bias = p.get("bias_c", np.zeros(1, x.dtype))
+        u = p["gain_c"] * normalised(new_c) + bias
     new_h = out * activate(o.get("output_activation", "tanh"), u)
     if "weight_hr" in p:
         new_h = new_h @ p["weight_hr"].T
@@ -94,9 +101,11 @@ def lstm_step(
     return zone_h * h + (1 - zone_h) * new_h, zone_c * c + (1 - zone_c) * new_c
 
 
-def gru_step(
+def gru_gates(
     o: Mapping[str, Any], p: Mapping[str, Array], x: Array, h: Array
-) -> tuple[Array]:
+) -> tuple[Array, Array, Array]:
+    """r, z and n of a step."""
+
     def gate(v: Array) -> Array:
         return activate(
             o.get("recurrent_activation", "sigmoid"), clipped(v, o.get("clip"))
@@ -112,6 +121,13 @@ def gru_step(
     else:
         a_n = a_n + (r * h) @ w_n.T + bias
     n = activate(o.get("cell_activation", "tanh"), clipped(a_n, o.get("clip")))
+    return r, z, n
+
+
+def gru_step(
+    o: Mapping[str, Any], p: Mapping[str, Array], x: Array, h: Array
+) -> tuple[Array]:
+    _, z, n = gru_gates(o, p, x, h)
     return ((1 - z) * n + z * h,)
 
 

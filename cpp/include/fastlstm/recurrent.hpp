@@ -92,8 +92,9 @@ struct RowOrder {
   std::vector<std::uint8_t> any;    // (seq_len): union of the flags of a time
 };
 
-// What forward keeps for backward. Borrows x and output, unless rows are packed: both
-// must stay alive and unchanged until backward has run.
+// What forward keeps for backward. Borrows x and output, which must stay alive and
+// unchanged until backward has run: x where rows are not packed, or with checkpoints
+// and one direction; the output where rows are not packed and there are no checkpoints.
 template <class T>
 struct Tape {
   RecurrentConfig config;
@@ -107,10 +108,14 @@ struct Tape {
   SequenceView<const T> output{};
   bool has_state = false;
   Buffer state;                         // h0 (L*D, N, O), then c0 (L*D, N, H)
-  std::vector<Buffer> records;          // L*D: gates (and c) of every step, or, with
-                                        // checkpoints, c of every k-th step
+  std::vector<Buffer> records;          // L*D: gates (and c) of every step
+  std::vector<Buffer> vectors;          // L*D, of variants: what reading gates takes
   std::vector<Buffer> layer_outputs;    // L-1: (T, N, D*O)
   std::vector<Buffer> dropped_outputs;  // L-1, if dropout > 0: the next layer's input
+  // With checkpoints, instead of these: the states before every k-th step of each
+  // direction but the first, h (S-1, L*D, N, O), then c. Layer outputs only where there
+  // are two directions.
+  Buffer checkpoints;
   std::uint64_t dropout_seed = 0;
   std::uint64_t parameter_checksum = 0;
   int width = 0;  // vector width that laid out the records
@@ -130,8 +135,9 @@ struct ForwardArgs {
   T* c_n;                              // LSTM: (L*D, N, H); may be null otherwise
   std::uint64_t dropout_seed;
   StepMarks marks;
-  // k > 0: the tape keeps c of every k-th step instead of all gates, and backward runs
-  // the steps between again: memory of T / k + k steps, the same bits.
+  // k > 0: the tape keeps the states before every k-th step alone, and backward runs
+  // the steps between again: memory of T / k + k steps, the same bits. With two
+  // directions the outputs between layers are kept whole as well.
   Index checkpoint_every = 0;
 };
 
@@ -162,10 +168,15 @@ template <class T>
 FASTLSTM_API void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool,
                                      Tape<T>& tape);
 
+// Bytes of the memory that is the tape's own.
+template <class T>
+FASTLSTM_API Index tape_bytes(const Tape<T>& tape);
+
 // What the tape has kept of one layer: c (T, N, D*H) of an LSTM, or one gate after its
 // activation, 0 to G - 1 in the order of the parameters' rows. Zero where a row has no
 // step; the gates are zero where a step is masked. Throws std::logic_error if the tape
-// has no such values: c of other cells, anything with checkpoints.
+// has no such values: c of other cells, anything with checkpoints. Of variants: c as
+// the next step takes it, after clip and zoneout; with coupled gates f = 1 - i.
 template <class T>
 FASTLSTM_API void tape_cell(const Tape<T>& tape, Index layer, SequenceView<T> out);
 template <class T>

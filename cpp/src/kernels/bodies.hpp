@@ -5,6 +5,7 @@
 #include "checksum.hpp"
 #include "dense.hpp"
 #include "gemm.hpp"
+#include "general_gates.hpp"
 #include "general_gru.hpp"
 #include "general_lstm.hpp"
 #include "gru.hpp"
@@ -88,7 +89,8 @@ const Kernels<T>& kernel_table() {
       bfloat16_kernels<V, Isa>(),
       {general_lstm_forward<V>, general_lstm_backward<V>, general_gru_reset<V>,
        general_gru_forward<V>, general_gru_backward<V>, general_gru_reset_backward<V>,
-       general_rnn_forward<V>, general_rnn_backward<V>},
+       general_rnn_forward<V>, general_rnn_backward<V>, general_lstm_gates<V>,
+       general_gru_gates<V>, general_rnn_gates<V>},
   };
   return table;
 }

@@ -87,6 +87,18 @@ struct GeneralBackwardArgs {
   T* scratch;  // LSTM: (3, stride)
 };
 
+// The gates of `rows` recorded steps.
+template <class T>
+struct GeneralGatesArgs {
+  Index rows;
+  const T* records;  // as forward leaves them
+  Index row_stride;
+  const T* zone_c;   // as in forward
+  T* out;            // (P, rows, out_stride), written in slots: LSTM i, f, g, o and c
+                     // after the step; GRU n, r, z; RNN four groups of units
+  Index out_stride;  // 5 W, or 4 W
+};
+
 template <class T>
 struct GeneralKernels {
   void (*lstm_forward)(const GeneralCell<T>&, const GeneralForwardArgs<T>&);
@@ -97,6 +109,9 @@ struct GeneralKernels {
   void (*gru_reset_backward)(const GeneralCell<T>&, const GeneralBackwardArgs<T>&);
   void (*rnn_forward)(const GeneralCell<T>&, const GeneralForwardArgs<T>&);
   void (*rnn_backward)(const GeneralCell<T>&, const GeneralBackwardArgs<T>&);
+  void (*lstm_gates)(const GeneralCell<T>&, const GeneralGatesArgs<T>&);
+  void (*gru_gates)(const GeneralCell<T>&, const GeneralGatesArgs<T>&);
+  void (*rnn_gates)(const GeneralCell<T>&, const GeneralGatesArgs<T>&);
 };
 
 }  // namespace fastlstm

@@ -259,20 +259,26 @@ class LSTM(Recurrent):
         x, state, lengths, reset, mask
             As for a call. `x` is not copied: leave it unchanged until `backward`.
         checkpoint_every : int, optional
-            Keep c of every k-th step only, and let `backward` run the steps between
-            again: the tape holds T/k + k steps beside the output instead of T, and
-            the gradients have the same bits. For long sequences; plain cells only.
+            Keep the states before every k-th step only, and let `backward` run the
+            steps between again: it takes memory of T/k + k steps of all layers beside
+            x and the output instead of T, and the gradients have the same bits. For
+            long sequences; k near the square root of T takes least. A bidirectional
+            stack also keeps the outputs between its layers, T steps of each;
+            `lengths` and `mask` take a few bytes a step.
 
         Returns
         -------
         output, (h_n, c_n)
-            As for a call; `output` is read-only, because the tape shares it.
+            As for a call; `output` is read-only where the tape shares it: not with
+            `checkpoint_every`.
         tape
             Serves one `backward`. For analysis, ``tape.cell`` is c of the last layer at
             every step, laid out as the output, and ``tape.gates`` its gates i, f, g, o,
             stacked (4, T, N, D*H); ``tape.cell_of(layer)`` and
-            ``tape.gates_of(layer)`` are those of another. Not with `checkpoint_every`
-            or options of the cell.
+            ``tape.gates_of(layer)`` are those of another. Not with `checkpoint_every`.
+            With options of the cell c is what the next step takes, after clip and
+            zoneout, and coupled gates have f = 1 - i. ``tape.nbytes`` is the memory
+            that it holds beside x and the output.
 
         Examples
         --------
