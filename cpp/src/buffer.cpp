@@ -32,6 +32,11 @@ struct Buffer::FreeList {
 
   ~FreeList() { clear(); }
 
+  std::unique_lock<std::mutex> lock() const {
+    if (!shared) return {};
+    return std::unique_lock<std::mutex>(mutex);
+  }
+
   void clear() {
     for (const Block& block : blocks) std::free(block.data);
     blocks.clear();
@@ -40,6 +45,7 @@ struct Buffer::FreeList {
   mutable std::mutex mutex;
   std::vector<Block> blocks;  // oldest first
   std::size_t max_blocks = 0;
+  bool shared = true;
 };
 
 void Buffer::swap(Buffer& other) noexcept {
@@ -51,7 +57,7 @@ void Buffer::swap(Buffer& other) noexcept {
 void Buffer::reset() {
   if (data_ == nullptr) return;
   {
-    const std::lock_guard<std::mutex> lock(home_->mutex);
+    const auto lock = home_->lock();
     auto& blocks = home_->blocks;
     if (blocks.size() == home_->max_blocks) {  // the oldest goes first
       std::free(blocks.front().data);
@@ -64,9 +70,10 @@ void Buffer::reset() {
   home_.reset();
 }
 
-BufferPool::BufferPool(std::size_t max_idle_blocks)
+BufferPool::BufferPool(std::size_t max_idle_blocks, bool shared)
     : free_(std::make_shared<Buffer::FreeList>()) {
   free_->max_blocks = max_idle_blocks;
+  free_->shared = shared;
   free_->blocks.reserve(max_idle_blocks);
 }
 
@@ -77,7 +84,7 @@ Buffer BufferPool::acquire(std::size_t bytes) {
   buffer.home_ = free_;
   {
     // The smallest block that fits without wasting more than half of itself.
-    const std::lock_guard<std::mutex> lock(free_->mutex);
+    const auto lock = free_->lock();
     auto& blocks = free_->blocks;
     auto best = blocks.end();
     for (auto it = blocks.begin(); it != blocks.end(); ++it) {
@@ -101,12 +108,12 @@ Buffer BufferPool::acquire(std::size_t bytes) {
 }
 
 void BufferPool::trim() {
-  const std::lock_guard<std::mutex> lock(free_->mutex);
+  const auto lock = free_->lock();
   free_->clear();
 }
 
 std::size_t BufferPool::idle_bytes() const {
-  const std::lock_guard<std::mutex> lock(free_->mutex);
+  const auto lock = free_->lock();
   std::size_t sum = 0;
   for (const auto& block : free_->blocks) sum += block.capacity;
   return sum;

@@ -117,13 +117,19 @@ bool fastlstm_model_is_classifier(const fastlstm_model* model) {
 
 fastlstm_status fastlstm_model_predict(const fastlstm_model* model, const float* x,
                                        int64_t seq_len, int64_t batch_size, float* y) {
-  return guarded([&] { model->model.predict(x, seq_len, batch_size, y); });
+  return guarded([&] {
+    need("model", model);
+    model->model.predict(x, seq_len, batch_size, y);
+  });
 }
 
 fastlstm_status fastlstm_model_predict_indices(const fastlstm_model* model,
                                                const int64_t* x, int64_t seq_len,
                                                int64_t batch_size, float* y) {
-  return guarded([&] { model->model.predict(x, seq_len, batch_size, y); });
+  return guarded([&] {
+    need("model", model);
+    model->model.predict(x, seq_len, batch_size, y);
+  });
 }
 
 fastlstm_status fastlstm_stream_create(const fastlstm_model* model, int64_t batch_size,
@@ -131,6 +137,7 @@ fastlstm_status fastlstm_stream_create(const fastlstm_model* model, int64_t batc
   return guarded([&] {
     need("stream", stream);
     *stream = nullptr;
+    need("model", model);
     *stream = new fastlstm_stream{model->model.stream(batch_size)};
   });
 }

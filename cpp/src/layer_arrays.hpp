@@ -14,6 +14,7 @@ namespace fastlstm {
 template <class T>
 void check_arrays(const RecurrentConfig& config, const LayerArrays<const T>* params) {
   const CellOptions& options = config.options;
+  if (params == nullptr) throw std::invalid_argument("params must not be null");
   for (Index i = 0; i < config.num_layers; ++i) {
     const LayerArrays<const T>& given = params[i];
     if (given.weight_ih == nullptr || given.weight_hh == nullptr) {

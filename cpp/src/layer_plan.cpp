@@ -68,7 +68,7 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
 
 template <class T>
 Split choose_split(const LayerPlan<T>& plan) {
-  const int threads = useful_threads();
+  const int threads = useful_threads(plan.max_threads);
   const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
   // Rows of a step, on average where the batch is ragged.
   const Index rows = plan.rows.total() / std::max<Index>(1, plan.seq_len);

@@ -28,10 +28,11 @@ struct LayerPlan {
   Index width;        // W
   Index panels;       // P
   Index panel_units;  // W, or 4 W for the RNN
-  Index padded_units;  // P * panel_units
-  Index record;        // values kept per row and panel: 4 W gates (+ W c for the LSTM)
-  PanelMap map_x;      // rows of weight_ih
-  PanelMap map_h;      // rows of weight_hh
+  Index padded_units;   // P * panel_units
+  Index record;         // values kept per row and panel: 4 W gates (+ W c for the LSTM)
+  PanelMap map_x;       // rows of weight_ih
+  PanelMap map_h;       // rows of weight_hh
+  int max_threads = 0;  // 0: as many as help
 
   bool lstm() const { return cell == CellKind::lstm; }
   Index gate_line() const { return kSlots * width; }

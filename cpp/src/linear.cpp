@@ -14,7 +14,7 @@ constexpr Index kMinParallelWork = 4000000;
 
 int threads_for(const LinearShape& shape) {
   const Index work = shape.rows * shape.in_features * shape.out_features;
-  return work < kMinParallelWork ? 1 : useful_threads();
+  return work < kMinParallelWork ? 1 : useful_threads(shape.max_threads);
 }
 
 }  // namespace

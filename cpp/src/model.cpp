@@ -30,6 +30,13 @@ void check_size(const char* name, Index size) {
                               std::to_string(size));
 }
 
+template <class Value>
+void check_array(const char* name, const Value* array, Index size) {
+  if (array != nullptr || size == 0) return;
+  throw std::invalid_argument(std::string(name) + " must have " + std::to_string(size) +
+                              " values, got null");
+}
+
 // The state after the last step of both directions side by side, as the head takes it.
 // h_n: (L*D, N, H) -> (N, D*H)
 template <class T>
@@ -67,6 +74,7 @@ Model<T> Model<T>::load(const std::string& path) {
 
 template <class T>
 Model<T> Model<T>::from_bytes(const void* data, std::size_t size) {
+  check_array("data", static_cast<const char*>(data), static_cast<Index>(size));
   return Model(named("model in memory", [&] {
     return read_model<T>(open_memory(data, static_cast<Index>(size)));
   }));
@@ -127,6 +135,7 @@ void Model<T>::predict(const std::int64_t* x, Index seq_len, Index batch_size,
     throw std::invalid_argument("x must be values: the model has no embedding");
   }
   const Index steps = checked_product(seq_len, batch_size);
+  check_array("x", x, steps);
   const Index bad = find_bad_label({steps, rows}, x, nullptr);
   if (bad >= 0) {
     throw std::invalid_argument("indices must be in 0.." + std::to_string(rows - 1) +
@@ -149,6 +158,8 @@ void Model<T>::predict(const T* x, Index seq_len, Index batch_size, T* y) const 
   if (body_->num_embeddings > 0) {
     throw std::invalid_argument("x must be indices: the model has an embedding");
   }
+  const Index steps = checked_product(seq_len, batch_size);
+  check_array("x", x, checked_product(steps, body_->config.input_size));
   body_->run(x, seq_len, batch_size, y);
 }
 
@@ -157,6 +168,9 @@ void Model<T>::Body::run(const T* x, Index seq_len, Index batch_size, T* y) cons
   const Index units = config.directions() * config.output_size();
   const Index layers = config.num_layers * config.directions();
   const Index steps = checked_product(seq_len, batch_size);
+  check_array(
+      "y", y,
+      checked_product(return_sequences ? steps : batch_size, head.out_features));
   const Index h_size = checked_product(layers * config.output_size(), batch_size);
   const Index c_size = checked_product(layers * config.hidden_size, batch_size);
   T *output = nullptr, *h_n = nullptr, *c_n = nullptr, *features = nullptr;

@@ -34,7 +34,9 @@ class Pieces {
     parallel_ = total >= kMinParallelSize && pieces_ <= kMaxPieces;
   }
 
-  int threads() const { return parallel_ ? useful_threads() : 1; }
+  int threads(const UpdateStep& step) const {
+    return parallel_ ? useful_threads(step.max_threads) : 1;
+  }
   Index count() const { return pieces_; }
 
   // Calls body(piece, param, begin, n) for the pieces of a range, in order.
@@ -157,7 +159,7 @@ void update(const UpdateRule& rule, const UpdateStep& step, const Parameter<T>* 
   auto body = [&](const Team& team) {
     update_range(rule, step, pieces, team.share(pieces.count()));
   };
-  parallel(pieces.threads(), body);
+  parallel(pieces.threads(step), body);
 }
 
 template <class T>
@@ -183,7 +185,7 @@ double clipped_update(const UpdateRule& rule, const UpdateStep& step, double max
     scaled.grad_scale *= clip_scale(whole, max_norm);
     update_range(rule, scaled, pieces, team.share(pieces.count()));
   };
-  parallel(pieces.threads(), body);
+  parallel(pieces.threads(step), body);
   return norm;
 }
 

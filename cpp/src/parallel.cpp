@@ -207,8 +207,10 @@ void set_num_threads(int n) {
                      std::memory_order_relaxed);
 }
 
-int useful_threads() {
-  const int threads = num_threads();
+int useful_threads(int max_threads) {
+  if (max_threads == 1) return 1;
+  int threads = num_threads();
+  if (max_threads > 0) threads = std::min(threads, max_threads);
   if (oversubscription.load(std::memory_order_relaxed)) return threads;
   return std::min(threads, available_cpus());
 }

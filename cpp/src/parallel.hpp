@@ -32,8 +32,8 @@ class Team {
 };
 
 // Threads to share a call among: num_threads(), but not more than there are CPUs. More
-// would only wait for each other at every barrier.
-int useful_threads();
+// would only wait for each other at every barrier. Nor more than max_threads, unless 0.
+int useful_threads(int max_threads = 0);
 
 using RegionBody = void (*)(void* context, const Team& team);
 void run_region(int threads, RegionBody body, void* context);

@@ -161,7 +161,8 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
     }
     for (Index direction = 0; direction < directions; ++direction) {
       const Index i = layer * directions + direction;
-      const LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
+      LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
+      plan.max_threads = args.max_threads;
       LayerForward<T> pass{};
       pass.params = args.params[i];
       pass.x = x;
@@ -233,7 +234,8 @@ void backward_layers(const BackwardArgs<T>& args, BufferPool& pool,
       pass.records = tape.records[static_cast<std::size_t>(i)].template as<T>();
       pass.d_x = d_x;
       pass.accumulate_d_x = direction > 0;
-      const LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
+      LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
+      plan.max_threads = args.max_threads;
       (config.options.plain() ? layer_backward<T> : general_backward<T>)(plan, pass,
                                                                          pool);
     }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@ constexpr Index kMaxWindow = Index{1} << 16;
 // Blocks of memory that a pass over one layer takes from the pool, and a few more: all
 // must stay on its free list. The tape takes two a layer.
 constexpr Index kPassBlocks = 16;
+constexpr double kNothingLearned = std::numeric_limits<double>::quiet_NaN();
 
 template <class T>
 void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
@@ -44,6 +46,10 @@ void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
   if (!(options.clip_norm > 0)) {
     throw std::invalid_argument("clip_norm must be above 0, got " +
                                 std::to_string(options.clip_norm));
+  }
+  if (options.max_threads < 0) {
+    throw std::invalid_argument("max_threads must be at least 1, or 0 for any, got " +
+                                std::to_string(options.max_threads));
   }
   if (head.weight == nullptr || head.out_features < 1) {
     throw std::invalid_argument("a trainer needs a head with weights");
@@ -89,7 +95,7 @@ struct Trainer<T>::Body {
       : config(of),
         options(with),
         outputs(given_head.out_features),
-        pool(static_cast<std::size_t>(kPassBlocks + 2 * of.num_layers)) {
+        pool(static_cast<std::size_t>(kPassBlocks + 2 * of.num_layers), false) {
     config.dropout = config.recurrent_dropout = 0;
     for (Arena arena;;) {
       parameters.clear();
@@ -104,6 +110,9 @@ struct Trainer<T>::Body {
     warm_up();
   }
 
+  bool has_label(std::int64_t label) const {
+    return classifies() && label >= 0 && label < outputs;
+  }
   Index window() const { return options.tbptt; }
   Index units() const { return config.output_size(); }
   Index state_size() const {
@@ -178,13 +187,17 @@ struct Trainer<T>::Body {
     }
     // An update by nothing: it starts the threads that updates will use.
     zero_grads();
-    clipped_update(UpdateRule{Sgd{}}, {0, 1, 1, true}, 1.0, parameters.data(),
-                   static_cast<Index>(parameters.size()));
+    clipped_update(UpdateRule{Sgd{}}, {0, 1, 1, true, options.max_threads}, 1.0,
+                   parameters.data(), static_cast<Index>(parameters.size()));
     std::fill_n(next_state, state_size(), T(0));
   }
 
   void zero_grads() {
     for (const Parameter<T>& p : parameters) std::fill_n(p.grad, p.size, T(0));
+  }
+
+  LinearShape head_shape(Index rows) const {
+    return {rows, units(), outputs, options.max_threads};
   }
 
   // Runs `steps` steps from the state before the window, or for one step from the
@@ -202,9 +215,9 @@ struct Trainer<T>::Body {
     args.output = {output, units(), units()};
     args.h_n = state;
     args.c_n = lstm ? c_of(state) : nullptr;
+    args.max_threads = options.max_threads;
     recurrent_forward<T>(config, args, pool, kept);
-    linear_forward<T>({steps, units(), outputs}, output, head.weight, head.bias,
-                      answers);
+    linear_forward<T>(head_shape(steps), output, head.weight, head.bias, answers);
   }
 
   // Mean loss of the rows from `first` to `end` of the window.
@@ -220,12 +233,13 @@ struct Trainer<T>::Body {
   // Adds to the gradients of the window that forward() has just run over.
   void differentiate() {
     loss(0, window(), answers, d_answers);
-    linear_backward<T>({window(), units(), outputs}, output, head.weight, d_answers,
+    linear_backward<T>(head_shape(window()), output, head.weight, d_answers,
                        d_head_weight, d_head_bias, d_output);
     BackwardArgs<T> args{};
     args.d_output = {d_output, units(), units()};
     args.params = params.data();
     args.grads = grads.data();
+    args.max_threads = options.max_threads;
     recurrent_backward<T>(args, pool, tape);
     // The buffers go home, the vectors keep their memory.
     tape.records.clear();
@@ -246,7 +260,7 @@ struct Trainer<T>::Body {
     ++filled;
     const double result = loss(newest, k, answers + newest * outputs, nullptr);
     differentiate();
-    const UpdateStep step = {options.lr, updates + 1, 1, true};
+    const UpdateStep step = {options.lr, updates + 1, 1, true, options.max_threads};
     const double norm =
         clipped_update(options.rule, step, options.clip_norm, parameters.data(),
                        static_cast<Index>(parameters.size()));
@@ -318,16 +332,14 @@ Index Trainer<T>::output_size() const noexcept {
 }
 
 template <class T>
-void Trainer<T>::predict(const T* x, T* y) {
+void Trainer<T>::predict(const T* x, T* y) noexcept {
   body_->forward(1, x, nullptr, body_->next_state);
   std::copy_n(body_->answers, body_->outputs, y);
 }
 
 template <class T>
-double Trainer<T>::learn(const T* x, const T* target) {
-  if (body_->classifies()) {
-    throw std::invalid_argument("the task is classification: learn from a label");
-  }
+double Trainer<T>::learn(const T* x, const T* target) noexcept {
+  if (body_->classifies()) return kNothingLearned;
   const Index at = body_->take_place();
   std::copy_n(x, input_size(), body_->x + at * input_size());
   std::copy_n(target, output_size(), body_->targets + at * output_size());
@@ -335,15 +347,8 @@ double Trainer<T>::learn(const T* x, const T* target) {
 }
 
 template <class T>
-double Trainer<T>::learn(const T* x, std::int64_t label) {
-  if (!body_->classifies()) {
-    throw std::invalid_argument("the task is regression: learn from values");
-  }
-  if (label < 0 || label >= output_size()) {
-    throw std::invalid_argument("label must be from 0 to " +
-                                std::to_string(output_size() - 1) + ", got " +
-                                std::to_string(label));
-  }
+double Trainer<T>::learn(const T* x, std::int64_t label) noexcept {
+  if (!body_->has_label(label)) return kNothingLearned;
   const Index at = body_->take_place();
   std::copy_n(x, input_size(), body_->x + at * input_size());
   body_->labels[at] = label;

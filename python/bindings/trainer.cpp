@@ -30,6 +30,11 @@ class OnlineTrainer {
 
   double learn_label(const DenseArray<T>& x, std::int64_t label) {
     check_size("x", x, trainer_.input_size());
+    const Index labels = trainer_.output_size();
+    if (label < 0 || label >= labels) {
+      throw py::value_error("label must be from 0 to " + std::to_string(labels - 1) +
+                            ", got " + std::to_string(label));
+    }
     return trainer_.learn(x.data(), label);
   }
 
@@ -83,6 +88,7 @@ class OnlineTrainer {
     options.rule = rule;
     options.lr = lr;
     options.clip_norm = clip_norm;
+    options.max_threads = 0;
     const Head<T> head = {weight.data(), bias ? bias->data() : nullptr,
                           static_cast<Index>(weight.shape(0))};
     return Trainer<T>(access.config, access.params.data(), head, options);

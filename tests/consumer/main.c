@@ -14,6 +14,7 @@ static int fail(const char* what) {
 static int check_errors(const fastlstm_model* model) {
   fastlstm_model* none = NULL;
   fastlstm_stream* stream = NULL;
+  const float x[3] = {0, 0, 0};
   float number = 0;
   const int64_t index = 0;
   if (fastlstm_model_load("nowhere", &none) != FASTLSTM_BAD_MODEL || none != NULL ||
@@ -34,6 +35,22 @@ static int check_errors(const fastlstm_model* model) {
   if (fastlstm_model_predict_indices(model, &index, 1, 1, &number) !=
       FASTLSTM_INVALID_ARGUMENT) {
     return fail("indices without an embedding");
+  }
+  if (fastlstm_model_predict(model, NULL, 1, 1, &number) != FASTLSTM_INVALID_ARGUMENT ||
+      strcmp(fastlstm_last_error(), "x must have 3 values, got null") != 0) {
+    return fail("no x");
+  }
+  if (fastlstm_model_predict(model, x, 1, 1, NULL) != FASTLSTM_INVALID_ARGUMENT ||
+      strcmp(fastlstm_last_error(), "y must have 2 values, got null") != 0) {
+    return fail("no y");
+  }
+  if (fastlstm_model_predict(NULL, x, 1, 1, &number) != FASTLSTM_INVALID_ARGUMENT ||
+      fastlstm_stream_create(NULL, 1, &stream) != FASTLSTM_INVALID_ARGUMENT ||
+      strcmp(fastlstm_last_error(), "model must not be NULL") != 0) {
+    return fail("no model");
+  }
+  if (fastlstm_model_from_bytes(NULL, 8, &none) != FASTLSTM_INVALID_ARGUMENT) {
+    return fail("loading no memory");
   }
   if (fastlstm_stream_create(model, 0, &stream) != FASTLSTM_INVALID_ARGUMENT ||
       stream != NULL) {

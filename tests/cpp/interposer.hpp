@@ -11,6 +11,8 @@ const char* forbidden_call_in(void (*work)(void*), void* context);
 // The same of allocations alone.
 const char* allocation_in(void (*work)(void*), void* context);
 
+bool can_filter_system_calls();
+
 // Runs work() in a child process that may make no system call but its last. Returns the
 // number of the first other one, -1 if there was none, -2 where such a filter cannot be
 // had, -3 if the child failed otherwise.

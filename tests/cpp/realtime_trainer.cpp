@@ -1,5 +1,5 @@
 // Proof of what trainer.hpp promises: after the constructor, learning allocates
-// nothing.
+// nothing, and on one thread it neither locks nor makes a system call.
 #include "fastlstm/trainer.hpp"
 #include "interposer.hpp"
 #include "variant_configs.hpp"
@@ -7,58 +7,118 @@
 namespace fastlstm::testing {
 namespace {
 
+static_assert(noexcept(std::declval<Trainer<float>&>().learn(nullptr, nullptr)));
+static_assert(noexcept(std::declval<Trainer<float>&>().learn(nullptr, std::int64_t{})));
+static_assert(noexcept(std::declval<Trainer<float>&>().predict(nullptr, nullptr)));
+
+// A trainer and the calls that may be made in real time.
 template <class T>
-std::string allocation_of_learning(const RecurrentConfig& config, Index tbptt,
-                                   const UpdateRule& rule) {
-  const Problem<T> problem(config, 1, 1);
-  const std::vector<T> weight(static_cast<std::size_t>(2 * config.hidden_size), T(0.1));
-  TrainerOptions options;
-  options.tbptt = tbptt;
-  options.rule = rule;
-  Trainer<T> trainer(problem.config, problem.parameter_arrays().data(),
-                     {weight.data(), nullptr, 2}, options);
-  const T x[3] = {1, 2, 3};
-  const T target[2] = {1, 0};
-  T y[2];
-  auto learn = [&] {
-    for (Index t = 0; t < tbptt + 3; ++t) {
-      trainer.predict(x, y);
-      trainer.learn(x, target);
+class Pupil {
+ public:
+  Pupil(const RecurrentConfig& config, const TrainerOptions& options)
+      : Pupil(Problem<T>(config, 1, 1), options) {}
+
+  void play() {
+    const T x[3] = {1, 2, 3};
+    const T target[2] = {1, 0};
+    T y[2];
+    for (Index t = 0; t < options_.tbptt + 3; ++t) {
+      trainer_.predict(x, y);
+      learn(x, target);
     }
-    trainer.reset();
-    for (Index t = 0; t < tbptt + 1; ++t) trainer.learn(x, target);
+    trainer_.reset();
+    for (Index t = 0; t < options_.tbptt + 1; ++t) learn(x, target);
+    trainer_.learn(x, std::int64_t{2});  // there is no such label
+  }
+
+ private:
+  Pupil(const Problem<T>& problem, const TrainerOptions& options)
+      : options_(options),
+        weight_(static_cast<std::size_t>(2 * problem.config.hidden_size), T(0.1)),
+        trainer_(problem.config, problem.parameter_arrays().data(),
+                 {weight_.data(), nullptr, 2}, options) {}
+
+  void learn(const T* x, const T* target) {
+    if (options_.task == Task::classification) {
+      trainer_.learn(x, std::int64_t{1});
+    } else {
+      trainer_.learn(x, target);
+    }
+  }
+
+  TrainerOptions options_;
+  std::vector<T> weight_;
+  Trainer<T> trainer_;
+};
+
+// A trainer of every cell and variant, each with its own rule and task.
+template <class T>
+std::vector<Pupil<T>> every_pupil(int max_threads) {
+  std::vector<Pupil<T>> all;
+  TrainerOptions options;
+  options.max_threads = max_threads;
+  const auto add = [&](const RecurrentConfig& config) {
+    for (const Index tbptt : {1, 6}) {
+      options.tbptt = tbptt;
+      options.rule = Adam{};
+      options.task = Task::regression;
+      all.emplace_back(config, options);
+      options.rule = Sgd{0.9, 0, false};
+      options.task = Task::classification;
+      all.emplace_back(config, options);
+    }
   };
-  return allocation(learn);
+  for (const CellKind cell : kCells) {
+    for (const Index units : {5, 150}) {  // 150: an update that threads may share
+      RecurrentConfig config = make_config(cell, 3, units);
+      for (const Index layers : {1, 2, units == 5 ? 40 : 3}) {
+        config.num_layers = layers;
+        add(config);
+      }
+    }
+  }
+  for (RecurrentConfig config : variants(3, 5)) {
+    config.options.zoneout_h = config.options.zoneout_c = 0;
+    config.num_layers = 2;
+    add(config);
+  }
+  return all;
+}
+
+template <class T, class Check>
+void check_pupils(int max_threads, Check check) {
+  std::vector<Pupil<T>> all = every_pupil<T>(max_threads);
+  auto play = [&] {
+    for (Pupil<T>& pupil : all) pupil.play();
+  };
+  check(play);
 }
 
 }  // namespace
 
-TEST_CASE("a trainer allocates nothing after its constructor") {
+TEST_CASE("a trainer allocates nothing, locks nothing, makes no system call") {
   set_num_threads(2);
   for_each_isa([] {
-    for (const CellKind cell : kCells) {
-      for (const Index units : {5, 150}) {  // 150: an update shared by threads
-        RecurrentConfig config = make_config(cell, 3, units);
-        for (const Index layers : {1, 2, units == 5 ? 40 : 3}) {
-          config.num_layers = layers;
-          for (const Index tbptt : {1, 6}) {
-            CAPTURE(units);
-            CAPTURE(layers);
-            CAPTURE(tbptt);
-            CHECK(allocation_of_learning<float>(config, tbptt, Adam{}) == "");
-            CHECK(allocation_of_learning<double>(config, tbptt, Sgd{0.9, 0, false}) ==
-                  "");
-          }
-        }
-      }
-    }
-    for (RecurrentConfig config : variants(3, 5)) {
-      config.options.zoneout_h = config.options.zoneout_c = 0;
-      config.num_layers = 2;
-      CHECK(allocation_of_learning<float>(config, 6, Adam{}) == "");
-    }
+    const auto check = [](auto& play) {
+      CHECK(std::string(forbidden_call(play)) == "");
+      if (can_filter_system_calls()) CHECK(system_call(play) == -1);
+    };
+    check_pupils<float>(1, check);
+    check_pupils<double>(1, check);
   });
   set_num_threads(1);
 }
+
+#ifndef FASTLSTM_REALTIME_SANITIZER  // which cannot tell allocations from locks
+TEST_CASE("a trainer that shares its work among threads allocates nothing") {
+  set_num_threads(2);
+  for_each_isa([] {
+    const auto check = [](auto& play) { CHECK(std::string(allocation(play)) == ""); };
+    check_pupils<float>(0, check);
+    check_pupils<double>(0, check);
+  });
+  set_num_threads(1);
+}
+#endif
 
 }  // namespace fastlstm::testing

@@ -137,6 +137,12 @@ TEST_CASE("model: wrong calls") {
         "x must be values: the model has no embedding");
   CHECK(error_of([&] { model.predict(&x, -1, 1, &y); }) ==
         "seq_len must not be negative, got -1");
+  const float* const none = nullptr;
+  CHECK(error_of([&] { model.predict(none, 2, 1, &y); }) ==
+        "x must have 6 values, got null");
+  CHECK(error_of([&] { model.predict(&x, 1, 1, nullptr); }) ==
+        "y must have 2 values, got null");
+  CHECK_NOTHROW(model.predict(none, 1, 0, nullptr));
   CHECK(contains(error_of([&] { model.stream(); }), "a stream runs in one direction"));
   model.predict(&x, 0, 0, &y);  // nothing to do
 }

@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+import fastlstm as fl
+
 ROOT = Path(__file__).parents[2]
 # Set where the C++ tests must not be skipped for want of a Debian package.
 REQUIRED = "FASTLSTM_REQUIRE_CPP_TESTS"
 # On two cores a build takes half a minute, the tests seconds, under qemu a minute.
 TIME_LIMIT = 600
+# Programs are built for this machine, or for this one and run under qemu.
+AARCH64 = "aarch64"
+TOOLCHAIN = ROOT / "cmake" / "aarch64-linux-gnu.cmake"
 
 
 def need(program: str, package: str) -> None:
@@ -53,6 +58,20 @@ def build(source: Path, folder: Path, *options: str) -> None:
     """Configure a CMake project and build it."""
     run("cmake", "-S", source, "-B", folder, "-G", "Ninja", *options)
     run("cmake", "--build", folder, "--parallel", str(os.cpu_count() or 1))
+
+
+def emulator_of(machine: str) -> list[str]:
+    """What runs a program of this machine; nothing unless it is aarch64."""
+    if machine != AARCH64:
+        return []
+    need("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
+    need("qemu-aarch64", "qemu-user")
+    return ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
+
+
+def isas_of(machine: str) -> list[str]:
+    """Return the instruction sets that a program of this machine can be told to use."""
+    return ["scalar", "neon"] if machine == AARCH64 else fl.cpu_info()["isas"]
 
 
 def use_tools_of_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""The C++ examples: trained quickly, built here and for aarch64, run on their data."""
+"""The C++ examples: trained quickly, built here and for aarch64, run on their data.
+
+Each runs on every instruction set.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,25 @@ import shutil
 import subprocess
 import sys
 import wave
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastlstm as fl
-from cpp_tools import ROOT, build, need, run, use_tools_of_environment
+from cpp_tools import (
+    AARCH64,
+    ROOT,
+    TOOLCHAIN,
+    build,
+    emulator_of,
+    isas_of,
+    need,
+    run,
+    use_tools_of_environment,
+)
 
 EXAMPLES = ROOT / "examples" / "cpp"
 QUICK = "-DCMAKE_CXX_FLAGS_RELEASE=-O1"
@@ -41,25 +56,39 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module", params=["here", "aarch64"])
+@pytest.fixture(scope="module")
+def folder_of(
+    trained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Return what builds the examples for a machine, once, and tells their folder."""
+
+    @cache
+    def build_for(machine: str) -> Path:
+        folder = tmp_path_factory.mktemp(machine)
+        options = [QUICK, f"-DAMP_HEADER_DIR={trained / 'amplifier'}"]
+        if machine == AARCH64:
+            options.append(f"-DCMAKE_TOOLCHAIN_FILE={TOOLCHAIN}")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            use_tools_of_environment(monkeypatch)
+            build(EXAMPLES, folder, *options)
+        return folder
+
+    return build_for
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        (machine, isa) for machine in ("here", AARCH64) for isa in isas_of(machine)
+    ],
+    ids="-".join,
+)
 def programs(
-    request: pytest.FixtureRequest,
-    trained: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, folder_of: Callable[[str], Path]
 ) -> tuple[list[str], Path]:
     """Return what runs a program, and the folder of the programs."""
-    folder = tmp_path_factory.mktemp(request.param)
-    options, emulator = [QUICK, f"-DAMP_HEADER_DIR={trained / 'amplifier'}"], []
-    if request.param == "aarch64":
-        need("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")
-        need("qemu-aarch64", "qemu-user")
-        toolchain = ROOT / "cmake" / "aarch64-linux-gnu.cmake"
-        options.append(f"-DCMAKE_TOOLCHAIN_FILE={toolchain}")
-        emulator = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        use_tools_of_environment(monkeypatch)
-        build(EXAMPLES, folder, *options)
-    return emulator, folder
+    machine, isa = request.param
+    return ["env", f"FASTLSTM_ISA={isa}", *emulator_of(machine)], folder_of(machine)
 
 
 def example(programs: tuple[list[str], Path], name: str, *arguments: object) -> str:

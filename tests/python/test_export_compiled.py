@@ -29,6 +29,14 @@ BUILDS = {
     "c99-clang": ("c", ["clang", "-std=c99", "-O3"], "clang"),
     "c++11-gcc": ("c++", ["g++", "-std=c++11", "-O3", "-march=native"], "g++"),
     "c++17-clang": ("c++", ["clang++", "-std=c++17", "-O2"], "clang"),
+    "c99-gcc-avx2": ("c", ["gcc", "-std=c99", "-O3", "-march=x86-64-v3"], "gcc"),
+    "c++17-clang-avx512": (
+        *("c++", ["clang++", "-std=c++17", "-O3", "-march=x86-64-v4"], "clang"),
+    ),
+    "c99-aarch64": (
+        *("c", ["aarch64-linux-gnu-gcc", "-std=c99", "-O2", "-static"]),
+        "gcc-aarch64-linux-gnu",
+    ),
     "c++17-aarch64": (
         *("c++", ["aarch64-linux-gnu-g++", "-std=c++17", "-O3", "-static"]),
         "g++-aarch64-linux-gnu",
@@ -98,6 +106,9 @@ def compiled(folder: Path, build: str, flags: list[str] = STRICT) -> list[str]:
     """Build the program in its own folder; return the command that runs it."""
     language, command, package = BUILDS[build]
     need(command[0], package)
+    isa = build.rpartition("-")[2]
+    if isa in ("avx2", "avx512") and isa not in fl.cpu_info()["isas"]:
+        pytest.skip(f"this CPU has no {isa}")
     emulator = []
     if "aarch64" in build:
         need("qemu-aarch64", "qemu-user")

@@ -43,11 +43,12 @@ class FASTLSTM_API Buffer {
   std::shared_ptr<FreeList> home_;
 };
 
-// A free list of blocks. Safe to use from several threads; buffers may outlive it.
+// A free list of blocks. Buffers may outlive it.
 class FASTLSTM_API BufferPool {
  public:
-  // Keeps up to this many blocks; a loop of training needs about ten.
-  explicit BufferPool(std::size_t max_idle_blocks = 32);
+  // Keeps up to this many blocks; a loop of training needs about ten. Not shared: the
+  // pool and its buffers serve one thread at a time, and no lock is taken.
+  explicit BufferPool(std::size_t max_idle_blocks = 32, bool shared = true);
   // A block of at least `bytes`. Throws std::bad_alloc.
   Buffer acquire(std::size_t bytes);
   // Gives all blocks on the free list back to the system.

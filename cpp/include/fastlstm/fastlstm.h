@@ -3,8 +3,9 @@
    only.
 
    No function throws, prints or aborts. Those that may fail return a status; what went
-   wrong is one line in fastlstm_last_error(). Handles must not be NULL where nothing
-   else is said. The interface keeps its form within a minor version. */
+   wrong is one line in fastlstm_last_error(); NULL is refused there. The others take
+   no NULL where nothing else is said. The interface keeps its form within a minor
+   version. */
 #ifndef FASTLSTM_FASTLSTM_H
 #define FASTLSTM_FASTLSTM_H
 

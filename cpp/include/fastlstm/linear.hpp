@@ -11,9 +11,10 @@
 namespace fastlstm {
 
 struct LinearShape {
-  Index rows;          // batch, or batch times steps; may be 0
-  Index in_features;   // >= 1
-  Index out_features;  // >= 1
+  Index rows;           // batch, or batch times steps; may be 0
+  Index in_features;    // >= 1
+  Index out_features;   // >= 1
+  int max_threads = 0;  // 0: as many as help
 };
 
 // x:      (rows, in_features), row-major; read

@@ -52,8 +52,8 @@ class FASTLSTM_API Model {
   // x: (T, N, I), row-major; read. With an embedding: (T, N) indices of its rows
   // y: (T, N, O) with return_sequences(), else (N, O); written. Logits, where the task
   //    is classification: softmax() of losses.hpp makes probabilities of them
-  // Throws std::invalid_argument where x is of the wrong kind, a size is negative or an
-  // index has no row; std::bad_alloc, std::length_error.
+  // Throws std::invalid_argument where x is of the wrong kind, a size is negative, an
+  // array is missing or an index has no row; std::bad_alloc, std::length_error.
   void predict(const T* x, Index seq_len, Index batch_size, T* y) const;
   void predict(const std::int64_t* x, Index seq_len, Index batch_size, T* y) const;
 

@@ -48,6 +48,7 @@ struct UpdateStep {
   double number;  // 1 at the first step; corrects the bias of Adam's averages
   double grad_scale = 1;
   bool zero_grads = false;  // leave the gradients at zero, in the same pass
+  int max_threads = 0;      // 0: as many as help
 };
 
 // One array of parameters and what belongs to it: (size) each.

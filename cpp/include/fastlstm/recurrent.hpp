@@ -139,6 +139,9 @@ struct ForwardArgs {
   // the steps between again: memory of T / k + k steps, the same bits. With two
   // directions the outputs between layers are kept whole as well.
   Index checkpoint_every = 0;
+  // 0: as many as help. Bounds the layers; dropout, the packing of ragged rows and
+  // checkpoints take as many as help in any case.
+  int max_threads = 0;
 };
 
 template <class T>
@@ -151,6 +154,7 @@ struct BackwardArgs {
   SequenceView<T> d_x;                 // (T, N, I), written; data may be null
   T* d_h0;                             // (L*D, N, O), written; may be null
   T* d_c0;                             // LSTM: (L*D, N, H), as d_h0
+  int max_threads = 0;                 // as in forward
 };
 
 // Runs the stack. tape null: inference, nothing is kept and no dropout. Scratch memory

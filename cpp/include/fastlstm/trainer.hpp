@@ -21,6 +21,7 @@ struct TrainerOptions {
   UpdateRule rule = Adam{};
   double lr = 1e-3;
   double clip_norm = std::numeric_limits<double>::infinity();
+  int max_threads = 1;  // learn() may share its work among so many; 0: as many as help
 };
 
 // Learns by truncated back-propagation through time: after every step, the mean loss of
@@ -45,17 +46,19 @@ class FASTLSTM_API Trainer {
 
   // The answer to x, as learn() of the same x would start from; nothing changes.
   // x: (I); read   y: (O); written, logits for classification
-  void predict(const T* x, T* y);
+  void predict(const T* x, T* y) noexcept;
 
   // One step of the sequence: learns from it and moves on. Returns the loss of the
   // answer to x before this update. The first k - 1 steps after the beginning or
   // reset() only fill the window. A gradient that is not finite changes no weight.
-  // Allocates nothing, as long as instruction set and number of threads stay those
-  // that the constructor met. Throws std::invalid_argument if there is no such label
-  // or the other kind of target belongs to the task.
+  // Nor does a label that there is not, or the kind of target of the other task: the
+  // step is left out, and NaN returned.
+  // learn() and predict() allocate nothing, take no lock and make no system call: as
+  // long as the instruction set stays that which the constructor met, for another one
+  // needs other memory, and with max_threads = 1; more threads wait for each other.
   // x: (I), target: (O); read
-  double learn(const T* x, const T* target);
-  double learn(const T* x, std::int64_t label);
+  double learn(const T* x, const T* target) noexcept;
+  double learn(const T* x, std::int64_t label) noexcept;
 
   // Forgets the sequence, not what was learned.
   void reset() noexcept;
