@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 MAX_EXTRA_BYTES = 64 << 20
-MAX_SECONDS = 1.0
+MAX_SECONDS = 1.0  # of processor time
 
 
 def hostile_files(kind: str) -> list[Any]:
@@ -32,10 +32,10 @@ def hostile_files(kind: str) -> list[Any]:
 
 def check_rejected(read: Callable[[Path], object], path: Path) -> str:
     """Return the message of a ValueError that is cheap, on one line and names path."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError, match=r".") as caught:
         read(path)
-    assert time.perf_counter() - start < MAX_SECONDS
+    assert time.process_time() - start < MAX_SECONDS
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"."):
