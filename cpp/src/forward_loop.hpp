@@ -79,13 +79,14 @@ struct ForwardLoop {
     if (dropped) previous.drop_h(t, part);
     if ((staged || dropped) && !split.by_rows) team.barrier();
     const StateRows h_prev = h_before(t, staged, part.rows.begin);
-    const GateArgs<T> gate = gate_args(step, h_prev, part);
+    LstmStepArgs<T> args;  // not cleared: that and copies showed in small steps
+    gate_args(step, h_prev, part, args.gate);
     const PanelRows<const T> c_prev =
         staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step);
     if (plan.fused()) {
-      fused_step(t, part.rows.begin, gate, c_prev);
+      fused_step(t, part.rows.begin, c_prev, args);
     } else {
-      pointwise_step(t, part.rows.begin, gate, h_prev, c_prev);
+      pointwise_step(t, part.rows.begin, args.gate, h_prev, c_prev);
     }
     if ((plan.rows.flags_at(t) & kRowHeld) != 0) hold(t, part);
     if (!split.by_rows) team.barrier();
@@ -152,25 +153,24 @@ struct ForwardLoop {
                                 : plan.kernels->gates_lstm)(gate);
   }
 
-  GateArgs<T> gate_args(Index step, const StateRows& h_prev, const Part& part) const {
+  // Sets every field.
+  void gate_args(Index step, const StateRows& h_prev, const Part& part,
+                 GateArgs<T>& gate) const {
     const Index row = part.rows.begin;
     const Index t = plan.time_of(step);
-    GateArgs<T> gate{};
     gate.rows = part.row_count();
     gate.panel_begin = part.panels.begin;
     gate.panel_end = part.panels.end;
     gate.descending = step % 2 != 0;
-    if (projected_steps > 0) {
-      const PanelRows<T> from = sums_at(step);
-      gate.init = from.data;
-      gate.init_panel_stride = from.panel_stride;
-    } else {
-      gate.x = plan.rows.at(x, t, row);
-      gate.x_stride = x.stride_n;
-      gate.x_size = plan.input_size;
-      gate.init = packed.bias;
-      gate.init_panel_stride = plan.gate_line();
-    }
+    const bool projected = projected_steps > 0;
+    gate.x = projected ? nullptr : plan.rows.at(x, t, row);
+    gate.x_stride = x.stride_n;
+    gate.x_size = plan.input_size;
+    const PanelRows<T> from =
+        projected ? sums_at(step) : PanelRows<T>{packed.bias, 0, plan.gate_line()};
+    gate.init = from.data;
+    gate.init_row_stride = 0;
+    gate.init_panel_stride = from.panel_stride;
     gate.h_size = gate.h_steps = plan.hidden_size;
     if (previous.factors != nullptr) {
       gate.h = previous.dropped_h + row * plan.padded_units;
@@ -183,19 +183,25 @@ struct ForwardLoop {
     gate.packed_x = packed.x;
     gate.packed_h = packed.h;
     const PanelRows<T> to = gates_at(t);
-    if (to.data != nullptr) gate.gates = to.at(row, 0);
+    gate.gates = to.data != nullptr ? to.at(row, 0) : nullptr;
     gate.gate_row_stride = to.row_stride;
     gate.gate_panel_stride = to.panel_stride;
-    return gate;
   }
 
-  void fused_step(Index t, Index row, const GateArgs<T>& gate,
-                  const PanelRows<const T>& c_prev) const {
+  // The other fields than `gate`, and the step.
+  void fused_step(Index t, Index row, const PanelRows<const T>& c_prev,
+                  LstmStepArgs<T>& s) const {
+    s.c_prev = c_prev.at(row, 0);
+    s.c_prev_row_stride = c_prev.row_stride;
+    s.c_prev_panel_stride = c_prev.panel_stride;
     const PanelRows<T> c = c_at(t);
-    plan.kernels->lstm_step({gate, c_prev.at(row, 0), c_prev.row_stride,
-                             c_prev.panel_stride, c.at(row, 0), c.row_stride,
-                             c.panel_stride, h_at(t, row), output.stride_n,
-                             plan.hidden_size});
+    s.c = c.at(row, 0);
+    s.c_row_stride = c.row_stride;
+    s.c_panel_stride = c.panel_stride;
+    s.h_out = h_at(t, row);
+    s.h_out_stride = output.stride_n;
+    s.hidden_size = plan.hidden_size;
+    plan.kernels->lstm_step(s);
   }
 
   void pointwise_step(Index t, Index row, const GateArgs<T>& gate,

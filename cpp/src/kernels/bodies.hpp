@@ -4,6 +4,7 @@
 
 #include "checksum.hpp"
 #include "dense.hpp"
+#include "gates.hpp"
 #include "gemm.hpp"
 #include "general_gates.hpp"
 #include "general_gru.hpp"
@@ -34,8 +35,8 @@ void activate_array(int code, const T* x, Index n, T* y) {
 template <class V, class Isa, class Weight>
 constexpr StreamKernels<typename V::Value> stream_kernels() {
   constexpr int kHalf = HalfOf<V, Isa>::kWidth;
-  return {kHalf < V::kWidth ? kHalf : 0, stream_gates<AllSlots, V, Isa, Weight>,
-          stream_gates<GruSlots, V, Isa, Weight>, stream_lstm<V, Isa, Weight>};
+  return {kHalf < V::kWidth ? kHalf : 0, gate_product<AllSlots, V, Isa, Weight>,
+          gate_product<GruSlots, V, Isa, Weight>, stream_lstm<V, Isa, Weight>};
 }
 
 // Double has no weights of two bytes.

@@ -14,17 +14,23 @@ namespace {
 
 void checksum(const void* data, std::size_t bytes, std::uint64_t* sums) {
   constexpr std::size_t kBlock = kChecksumLanes * sizeof(std::uint64_t);
-  const char* p = static_cast<const char*>(data);
   std::uint64_t lanes[kChecksumLanes];
   std::memcpy(lanes, sums, kBlock);
-  for (std::size_t begin = 0; begin < bytes; begin += kBlock) {
-    std::uint64_t words[kChecksumLanes] = {};
-    std::memcpy(words, p + begin, bytes - begin < kBlock ? bytes - begin : kBlock);
+  const auto add_block = [&lanes](const char* p) {
     for (int i = 0; i < kChecksumLanes; ++i) {
-      std::uint64_t x = lanes[i] ^ words[i];
+      std::uint64_t word;
+      std::memcpy(&word, p + i * sizeof word, sizeof word);
+      std::uint64_t x = lanes[i] ^ word;
       x ^= x >> 11;
       lanes[i] = x + (x << 7);
     }
+  };
+  const char* p = static_cast<const char*>(data);
+  for (; bytes >= kBlock; bytes -= kBlock, p += kBlock) add_block(p);
+  if (bytes > 0) {
+    char last[kBlock] = {};
+    std::memcpy(last, p, bytes);
+    add_block(last);
   }
   std::memcpy(sums, lanes, kBlock);
 }

@@ -1,4 +1,4 @@
-// The matrix products: one register tile, `accumulate`, and the three loops around it.
+// The matrix products: one register tile, `accumulate`, and the loops around it.
 // Every sum has one accumulator and a fixed order, so no tiling changes a bit.
 #pragma once
 
@@ -71,68 +71,23 @@ inline void for_row_tiles(Index rows, const Tile& tile) {
   }
 }
 
-// The slots that x and h feed: [begin, begin + count).
-struct AllSlots {
-  static constexpr int kXFirst = 0, kXCount = 4, kHFirst = 0, kHCount = 4;
-};
-struct GruSlots {
-  static constexpr int kXFirst = 0, kXCount = 3, kHFirst = 1, kHCount = 3;
-};
-
-// sums = init + x W_ih^T + h W_hh^T for R rows from `row` on, one panel.
-template <class Slots, class Weight, int kSlot, class V, int R, class T>
-inline void gate_sums(const GateArgs<T>& g, Index row, Index panel,
-                      V (&sums)[R][kSlots]) {
-  const T* init = g.init + panel * g.init_panel_stride + row * g.init_row_stride;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int s = 0; s < kSlots; ++s) {
-      sums[r][s] = V::load(init + r * g.init_row_stride + s * kSlot);
-    }
-  }
-  if (g.x != nullptr) {
-    accumulate<Slots::kXFirst, Slots::kXCount, kSlot>(
-        sums, g.x + row * g.x_stride, g.x_stride, g.x_size,
-        packed_panel<Weight>(g.packed_x, panel, g.x_size, Slots::kXCount * kSlot));
-  }
-  accumulate<Slots::kHFirst, Slots::kHCount, kSlot>(
-      sums, g.h + row * g.h_stride, g.h_stride, g.h_steps,
-      packed_panel<Weight>(g.packed_h, panel, g.h_size, Slots::kHCount * kSlot));
+// How many of `terms` to sum for all rows before the next ones: with kBlockBytes as
+// many as have their weights in L1 from one tile of rows to the next.
+template <class V, class Isa>
+inline Index terms_at_once(Index rows, Index terms) {
+  constexpr Index kMost =
+      Index{Isa::kBlockBytes} / (kSlots * V::kWidth * Index{sizeof(typename V::Value)});
+  if (kMost == 0 || rows <= Isa::kTileRows || terms <= kMost) return terms;
+  const Index blocks = (terms + kMost - 1) / kMost;
+  return (terms + blocks - 1) / blocks;
 }
 
-template <class Slots, class V, class Weight, class T>
-struct GateTile {
-  const GateArgs<T>& g;
-  Index panel;
-  GateTile(const GateArgs<T>& args, Index p) : g(args), panel(p) {}
-
-  template <int R>
-  void run(Index row) const {
-    V sums[R][kSlots];
-    gate_sums<Slots, Weight, V::kWidth>(g, row, panel, sums);
-    T* out = g.gates + panel * g.gate_panel_stride + row * g.gate_row_stride;
-    for (int r = 0; r < R; ++r, out += g.gate_row_stride) {
-#pragma GCC unroll 4
-      for (int s = 0; s < kSlots; ++s) sums[r][s].store(out + s * V::kWidth);
-    }
-  }
-};
-
-template <class Slots, class V, class Isa, class Weight = typename V::Value,
-          class T = typename V::Value>
-void gate_product(const GateArgs<T>& g) {
-  for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
-    const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
-    for_row_tiles<Isa::kTileRows>(g.rows, GateTile<Slots, V, Weight, T>(g, p));
-  }
-}
-
+// The terms of the panels [panel_begin, panel_end) for rows of one block of columns.
 template <class V, int kVecs, class T>
 struct ProductTile {
   const ProductArgs<T>& g;
   Index block;
-  ProductTile(const ProductArgs<T>& args, Index b) : g(args), block(b) {}
+  Index panel_begin, panel_end;
 
   template <int R>
   void run(Index row) const {
@@ -146,7 +101,7 @@ struct ProductTile {
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) {
-        if (g.accumulate) {
+        if (g.accumulate || panel_begin > 0) {
           const T* old = c + r * g.c_stride + v * kWidth;
           sums[r][v] = v + 1 < kVecs || tail == kWidth ? V::load(old)
                                                        : V::load_partial(old, tail);
@@ -156,15 +111,17 @@ struct ProductTile {
         }
       }
     }
-    const T* a = g.a + row * g.a_row_stride;
-    const T* b = g.b + first_col * g.panels * g.panel_size;
-    const Index whole = g.padding == 0 ? g.panels : g.panels - 1;
-    for (Index p = 0; p < whole; ++p) {
+    const T* a = g.a + row * g.a_row_stride + panel_begin * g.a_panel_stride;
+    const T* b =
+        g.b + (first_col * g.panels + panel_begin * kVecs * kWidth) * g.panel_size;
+    const bool padded = g.padding > 0 && panel_end == g.panels;
+    const Index whole = padded ? panel_end - 1 : panel_end;
+    for (Index p = panel_begin; p < whole; ++p) {
       accumulate<0, kVecs, kWidth>(sums, a, g.a_row_stride, g.panel_size, b);
       a += g.a_panel_stride;
       b += g.panel_size * kVecs * kWidth;
     }
-    if (whole < g.panels) {
+    if (padded) {
       for (Index slot = 0; slot < g.panel_size; slot += kWidth) {
         accumulate<0, kVecs, kWidth>(sums, a + slot, g.a_row_stride, kWidth - g.padding,
                                      b + slot * kVecs * kWidth);
@@ -184,6 +141,18 @@ struct ProductTile {
   }
 };
 
+// One block of columns. Panels are taken a few at a time where L1 is to keep them from
+// one tile of rows to the next.
+template <class V, class Isa, int kVecs, class T>
+inline void product_block(const ProductArgs<T>& g, Index block) {
+  const Index lines = terms_at_once<V, Isa>(g.rows, g.panels * g.panel_size);
+  const Index step = lines > g.panel_size ? lines / g.panel_size : 1;
+  for (Index p = 0; p < g.panels; p += step) {
+    const Index end = p + step < g.panels ? p + step : g.panels;
+    for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, kVecs, T>{g, block, p, end});
+  }
+}
+
 template <class V, class Isa, class T = typename V::Value>
 void product(const ProductArgs<T>& g) {
   constexpr int kWidth = V::kWidth;
@@ -192,16 +161,16 @@ void product(const ProductArgs<T>& g) {
     const Index left = g.cols - b * kSlots * kWidth;
     switch (left >= kSlots * kWidth ? 4 : (left + kWidth - 1) / kWidth) {
       case 1:
-        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 1, T>(g, b));
+        product_block<V, Isa, 1>(g, b);
         break;
       case 2:
-        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 2, T>(g, b));
+        product_block<V, Isa, 2>(g, b);
         break;
       case 3:
-        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 3, T>(g, b));
+        product_block<V, Isa, 3>(g, b);
         break;
       default:
-        for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, 4, T>(g, b));
+        product_block<V, Isa, 4>(g, b);
     }
   }
 }
@@ -227,52 +196,55 @@ void narrow_product(const ProductArgs<T>& g) {
   }
 }
 
-// kVecs vectors of columns from first_col on, the last of which has `lanes` real lanes.
-template <class V, int kVecs, class T>
-inline void row_product_block(const RowProductArgs<T>& g, Index first_col, int lanes) {
-  constexpr int kWidth = V::kWidth;
-  constexpr int kLast = kVecs - 1;
-  T* c = g.c + first_col;
-  V sums[kVecs];
-#pragma GCC unroll 8
-  for (int v = 0; v < kVecs; ++v) {
-    sums[v] = !g.accumulate ? V::zero()
-              : v < kLast   ? V::load(c + v * kWidth)
-                            : load_lanes<V>(c + v * kWidth, lanes);
-  }
-  for (Index p = 0; p < g.panels; ++p) {
-    const T* a = g.a + p * g.a_panel_stride;
-    for (int s = g.map->slot_begin; s < g.map->slot_end; ++s, a += kWidth) {
-      const Index unit = p * g.map->panel_units + g.map->slot_unit[s];
-      const int count = panel_lanes<V>(g.map->units, unit);
-      const T* w = g.w + (g.map->slot_row[s] + unit) * g.cols + first_col;
-      for (int j = 0; j < count; ++j, w += g.cols) {
-        const V left = V::set1(a[j]);
-#pragma GCC unroll 8
-        for (int v = 0; v < kLast; ++v) {
-          sums[v] = fma(left, V::load(w + v * kWidth), sums[v]);
+// Vectors of columns from col_begin on, the last of which may have fewer real lanes.
+template <class V, class T>
+struct RowProductTile {
+  const RowProductArgs<T>& g;
+
+  template <int kVecs>
+  void run(Index vec) const {
+    constexpr int kWidth = V::kWidth;
+    constexpr int kLast = kVecs - 1;
+    const Index first_col = g.col_begin + vec * kWidth;
+    const int lanes = panel_lanes<V>(g.col_end, first_col + kLast * kWidth);
+    T* c = g.c + first_col;
+    V sums[kVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) {
+      sums[v] = !g.accumulate ? V::zero()
+                : v < kLast   ? V::load(c + v * kWidth)
+                              : load_lanes<V>(c + v * kWidth, lanes);
+    }
+    for (Index p = 0; p < g.panels; ++p) {
+      const T* a = g.a + p * g.a_panel_stride;
+      for (int s = g.map->slot_begin; s < g.map->slot_end; ++s, a += kWidth) {
+        const Index unit = p * g.map->panel_units + g.map->slot_unit[s];
+        const int count = panel_lanes<V>(g.map->units, unit);
+        const T* w = g.w + (g.map->slot_row[s] + unit) * g.cols + first_col;
+        for (int j = 0; j < count; ++j, w += g.cols) {
+          const V left = V::set1(a[j]);
+#pragma GCC unroll 16
+          for (int v = 0; v < kLast; ++v) {
+            sums[v] = fma(left, V::load(w + v * kWidth), sums[v]);
+          }
+          sums[kLast] =
+              fma(left, load_lanes<V>(w + kLast * kWidth, lanes), sums[kLast]);
         }
-        sums[kLast] = fma(left, load_lanes<V>(w + kLast * kWidth, lanes), sums[kLast]);
       }
     }
+#pragma GCC unroll 16
+    for (int v = 0; v < kLast; ++v) sums[v].store(c + v * kWidth);
+    store_lanes(sums[kLast], c + kLast * kWidth, lanes);
   }
-#pragma GCC unroll 8
-  for (int v = 0; v < kLast; ++v) sums[v].store(c + v * kWidth);
-  store_lanes(sums[kLast], c + kLast * kWidth, lanes);
-}
+};
 
 template <class V, class T = typename V::Value>
 void row_product(const RowProductArgs<T>& g) {
-  constexpr int kWidth = V::kWidth;
-  // Eight sums cover the latency of FMA and read whole stretches of each row.
-  constexpr int kVecs = 8;
-  Index col = g.col_begin;
-  for (; col + kVecs * kWidth <= g.col_end; col += kVecs * kWidth) {
-    row_product_block<V, kVecs>(g, col, kWidth);
-  }
-  for (; col < g.col_end; col += kWidth) {
-    row_product_block<V, 1>(g, col, panel_lanes<V>(g.col_end, col));
-  }
+  // Eight sums or more cover the latency of FMA and read long stretches of each row;
+  // twelve leave registers for the other operands.
+  constexpr int kMostVecs = 12;
+  const Index vecs = (g.col_end - g.col_begin + V::kWidth - 1) / V::kWidth;
+  for_row_tiles<kMostVecs>(vecs, RowProductTile<V, T>{g});
 }
 
 // One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] *

@@ -2,7 +2,7 @@
 // backward. Equations: docs/math.md. Gates i, f, g, o are the four slots of a panel.
 #pragma once
 
-#include "gemm.hpp"
+#include "gates.hpp"
 #include "lanes.hpp"
 #include "math.hpp"
 
@@ -21,7 +21,31 @@ inline LstmState<V> lstm_state(V i, V f, V g, V o, V c_prev) {
   return {c, o * vec_tanh(c)};
 }
 
-// Slots are kSlot values apart, of which V holds the real ones.
+// The end of a step of one row and panel, from the sums of its gates. Slots are kSlot
+// values apart, of which V holds the real ones. Inlined by force: out of line the sums
+// would live in memory.
+template <int kSlot, class V, class T>
+[[gnu::always_inline]] inline void finish_cell(const LstmStepArgs<T>& s, Index row,
+                                               Index panel, int lanes,
+                                               const V (&sums)[kSlots]) {
+  const V i = vec_sigmoid(sums[0]);
+  const V f = vec_sigmoid(sums[1]);
+  const V g = vec_tanh(sums[2]);
+  const V o = vec_sigmoid(sums[3]);
+  const T* c_prev = s.c_prev + panel * s.c_prev_panel_stride;
+  const LstmState<V> state =
+      lstm_state(i, f, g, o, V::load(c_prev + row * s.c_prev_row_stride));
+  state.c.store(s.c + panel * s.c_panel_stride + row * s.c_row_stride);
+  store_lanes(state.h, s.h_out + row * s.h_out_stride + panel * kSlot, lanes);
+  if (s.gate.gates == nullptr) return;
+  T* out =
+      s.gate.gates + panel * s.gate.gate_panel_stride + row * s.gate.gate_row_stride;
+  i.store(out);
+  f.store(out + kSlot);
+  g.store(out + 2 * kSlot);
+  o.store(out + 3 * kSlot);
+}
+
 template <class V, int kSlot, class Weight, class T>
 struct LstmTile {
   const LstmStepArgs<T>& s;
@@ -33,31 +57,26 @@ struct LstmTile {
     V sums[R][kSlots];
     gate_sums<AllSlots, Weight, kSlot>(s.gate, row, panel, sums);
     const int lanes = panel_lanes<V>(s.hidden_size, panel * kSlot);
-    const T* c_prev =
-        s.c_prev + panel * s.c_prev_panel_stride + row * s.c_prev_row_stride;
-    T* c = s.c + panel * s.c_panel_stride + row * s.c_row_stride;
-    T* h = s.h_out + row * s.h_out_stride + panel * kSlot;
-    T* gates = s.gate.gates == nullptr
-                   ? nullptr
-                   : s.gate.gates + panel * s.gate.gate_panel_stride +
-                         row * s.gate.gate_row_stride;
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const V i = vec_sigmoid(sums[r][0]);
-      const V f = vec_sigmoid(sums[r][1]);
-      const V g = vec_tanh(sums[r][2]);
-      const V o = vec_sigmoid(sums[r][3]);
-      const LstmState<V> state =
-          lstm_state(i, f, g, o, V::load(c_prev + r * s.c_prev_row_stride));
-      state.c.store(c + r * s.c_row_stride);
-      store_lanes(state.h, h + r * s.h_out_stride, lanes);
-      if (gates != nullptr) {
-        T* out = gates + r * s.gate.gate_row_stride;
-        i.store(out);
-        f.store(out + kSlot);
-        g.store(out + 2 * kSlot);
-        o.store(out + 3 * kSlot);
-      }
+    for (int r = 0; r < R; ++r) finish_cell<kSlot>(s, row + r, panel, lanes, sums[r]);
+  }
+};
+
+// The same for row 0 and kPanels panels. Lanes of h from stored_units on are not
+// stored.
+template <class V, int kSlot, class Weight, class T>
+struct LstmRow {
+  const LstmStepArgs<T>& s;
+  Index stored_units;
+
+  template <int kPanels>
+  void run(Index panel) const {
+    V sums[kPanels][kSlots];
+    row_sums<AllSlots, Weight, kSlot>(s.gate, panel, sums);
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      const int lanes = panel_lanes<V>(stored_units, (panel + p) * kSlot);
+      finish_cell<kSlot>(s, 0, panel + p, lanes, sums[p]);
     }
   }
 };
@@ -66,14 +85,26 @@ template <class V, class Isa, class Weight = typename V::Value,
           class T = typename V::Value>
 void lstm_step(const LstmStepArgs<T>& s) {
   const GateArgs<T>& g = s.gate;
-  for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
-    const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
+  const auto run_panel = [&](Index p) {
     if (fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, p * V::kWidth))) {
       using Half = HalfOf<V, Isa>;
       for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<Half, V::kWidth, Weight, T>(s, p));
     } else {
       for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, V::kWidth, Weight, T>(s, p));
     }
+  };
+  if (g.rows == 1) {
+    const Index last = g.panel_end - 1;
+    const bool half =
+        fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * V::kWidth));
+    if (half && g.descending) run_panel(last);
+    for_panel_groups(g.panel_begin, half ? last : g.panel_end, g.descending,
+                     LstmRow<V, V::kWidth, Weight, T>{s, s.hidden_size});
+    if (half && !g.descending) run_panel(last);
+    return;
+  }
+  for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
+    run_panel(g.descending ? g.panel_end - 1 - i : g.panel_begin + i);
   }
 }
 
