@@ -71,13 +71,17 @@ inline void for_row_tiles(Index rows, const Tile& tile) {
   }
 }
 
+// Fewer blocks than this are read from L2 as fast as sums are stored and loaded again.
+constexpr Index kLeastBlocks = 8;
+
 // How many of `terms` to sum for all rows before the next ones: with kBlockBytes as
 // many as have their weights in L1 from one tile of rows to the next.
 template <class V, class Isa>
 inline Index terms_at_once(Index rows, Index terms) {
+  if constexpr (Isa::kBlockBytes == 0) return terms;
   constexpr Index kMost =
       Index{Isa::kBlockBytes} / (kSlots * V::kWidth * Index{sizeof(typename V::Value)});
-  if (kMost == 0 || rows <= Isa::kTileRows || terms <= kMost) return terms;
+  if (rows <= Isa::kTileRows || terms <= kLeastBlocks * kMost) return terms;
   const Index blocks = (terms + kMost - 1) / kMost;
   return (terms + blocks - 1) / blocks;
 }

@@ -9,34 +9,24 @@
 namespace fastlstm {
 namespace {
 
-template <class V>
-struct LstmState {
-  V c, h;
-};
-
-// c = f * c_prev + i * g;  h = o * tanh(c)
-template <class V>
-inline LstmState<V> lstm_state(V i, V f, V g, V o, V c_prev) {
-  const V c = fma(f, c_prev, i * g);
-  return {c, o * vec_tanh(c)};
-}
-
-// The end of a step of one row and panel, from the sums of its gates. Slots are kSlot
-// values apart, of which V holds the real ones. Inlined by force: out of line the sums
-// would live in memory.
+// The end of a step of one row and panel, from the sums of its gates, in two parts: c
+// for all rows of a tile before h, so that there is work while a row's c is awaited.
+// Slots are kSlot values apart, of which V holds the real ones. Inlined by force: out
+// of line the sums would live in memory.
+//
+// c = f * c_prev + i * g. Leaves c and o in sums.
 template <int kSlot, class V, class T>
-[[gnu::always_inline]] inline void finish_cell(const LstmStepArgs<T>& s, Index row,
-                                               Index panel, int lanes,
-                                               const V (&sums)[kSlots]) {
+[[gnu::always_inline]] inline void cell_state(const LstmStepArgs<T>& s, Index row,
+                                              Index panel, V (&sums)[kSlots]) {
   const V i = vec_sigmoid(sums[0]);
   const V f = vec_sigmoid(sums[1]);
   const V g = vec_tanh(sums[2]);
   const V o = vec_sigmoid(sums[3]);
   const T* c_prev = s.c_prev + panel * s.c_prev_panel_stride;
-  const LstmState<V> state =
-      lstm_state(i, f, g, o, V::load(c_prev + row * s.c_prev_row_stride));
-  state.c.store(s.c + panel * s.c_panel_stride + row * s.c_row_stride);
-  store_lanes(state.h, s.h_out + row * s.h_out_stride + panel * kSlot, lanes);
+  const V c = fma(f, V::load(c_prev + row * s.c_prev_row_stride), i * g);
+  c.store(s.c + panel * s.c_panel_stride + row * s.c_row_stride);
+  sums[0] = c;
+  sums[3] = o;
   if (s.gate.gates == nullptr) return;
   T* out =
       s.gate.gates + panel * s.gate.gate_panel_stride + row * s.gate.gate_row_stride;
@@ -44,6 +34,15 @@ template <int kSlot, class V, class T>
   f.store(out + kSlot);
   g.store(out + 2 * kSlot);
   o.store(out + 3 * kSlot);
+}
+
+// h = o * tanh(c)
+template <int kSlot, class V, class T>
+[[gnu::always_inline]] inline void cell_output(const LstmStepArgs<T>& s, Index row,
+                                               Index panel, int lanes,
+                                               const V (&sums)[kSlots]) {
+  store_lanes(sums[3] * vec_tanh(sums[0]),
+              s.h_out + row * s.h_out_stride + panel * kSlot, lanes);
 }
 
 template <class V, int kSlot, class Weight, class T>
@@ -58,7 +57,9 @@ struct LstmTile {
     gate_sums<AllSlots, Weight, kSlot>(s.gate, row, panel, sums);
     const int lanes = panel_lanes<V>(s.hidden_size, panel * kSlot);
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) finish_cell<kSlot>(s, row + r, panel, lanes, sums[r]);
+    for (int r = 0; r < R; ++r) cell_state<kSlot>(s, row + r, panel, sums[r]);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) cell_output<kSlot>(s, row + r, panel, lanes, sums[r]);
   }
 };
 
@@ -74,9 +75,11 @@ struct LstmRow {
     V sums[kPanels][kSlots];
     row_sums<AllSlots, Weight, kSlot>(s.gate, panel, sums);
 #pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) cell_state<kSlot>(s, 0, panel + p, sums[p]);
+#pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       const int lanes = panel_lanes<V>(stored_units, (panel + p) * kSlot);
-      finish_cell<kSlot>(s, 0, panel + p, lanes, sums[p]);
+      cell_output<kSlot>(s, 0, panel + p, lanes, sums[p]);
     }
   }
 };
