@@ -35,6 +35,15 @@ void* data_at_sight(PyObject* object, PyObject* descr, int flags, bool flat, Ind
              : nullptr;
 }
 
+// What came in the place of a C-contiguous array.
+std::string seen(py::handle object) {
+  if (!py::isinstance<py::array>(object)) return type_name(object);
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  return py::str(array.dtype()).cast<std::string>() + " of shape " +
+         to_string(shape_of(array)) + " and strides " +
+         to_string(Shape(array.strides(), array.strides() + array.ndim()));
+}
+
 // One dimension, so that a single stream may do without the axis N.
 bool is_flat(PyObject* object, const StreamObject* self) {
   return self->batch == 1 && Py_TYPE(object) == numpy.array_type &&
@@ -138,7 +147,7 @@ const bool* mask_data(PyObject* object, const char* name, Index rows) {
   if (data == nullptr) {
     throw py::value_error(std::string(name) +
                           " must be a C-contiguous array of bool of shape (N,) = (" +
-                          std::to_string(rows) + ",)");
+                          std::to_string(rows) + ",), got " + seen(object));
   }
   return static_cast<const bool*>(data);
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -229,9 +230,10 @@ def read_only(shape: Any) -> Any:
             read_only((2, 3)),
             {"reset": np.ones(3, bool)},
             ValueError,
-            r"reset must be a C-contiguous array of bool of shape \(N,\) = \(2,\)",
+            r"array of bool of shape \(N,\) = \(2,\), got bool of shape \(3,\)",
         ),
-        (read_only((2, 3)), {"reset": np.ones(2)}, ValueError, "array of bool"),
+        (read_only((2, 3)), {"reset": np.ones(2)}, ValueError, "reset.*got float64"),
+        (read_only((2, 3)), {"reset": [True] * 2}, ValueError, "reset.*got list"),
         (
             read_only((2, 3)),
             {"mask": None},
@@ -278,7 +280,8 @@ def test_one_thread_at_a_time() -> None:
                 stream.process(x)
 
     def step_often() -> None:
-        for _ in range(100_000):
+        for _ in range(10_000):
+            time.sleep(0.001)  # between steps the stream is free: the block begins
             stream.step(x[0])
 
     worker = threading.Thread(target=work)
