@@ -50,9 +50,12 @@ def test_cpp_block_builds_and_runs(tmp_path):
     assert 0 < float(result.stdout.split("=")[1]) < 1
 
 
-def test_blocks_of_the_guide_to_sequences_run():
+def test_blocks_of_the_guide_to_sequences_run(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="needs matplotlib, of the extra demo")
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "sequences.md").read_text()
     names = {}
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
         exec(compile(code, f"sequences.md, block {number}", "exec"), names)
     assert number > 5
+    assert (tmp_path / "gates.png").stat().st_size > 0
