@@ -197,6 +197,32 @@ def test_burn_in_has_neither_loss_nor_gradient():
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+def test_a_last_chunk_of_burn_in_alone_is_left_out():
+    x, y = sequences()
+
+    def trained(steps, **options):
+        seen = []
+        model = make_model()
+        model.fit(
+            x[:, :steps],
+            y[:, :steps],
+            tbptt=5,
+            burn_in=2,
+            schedule=lambda step, total: seen.append((step, total)) or 0.1,
+            optimizer=fl.SGD(0.1),
+            **options,
+            **SGD,
+        )
+        return model, seen
+
+    model, seen = trained(12)  # chunks of 5, 5 and 2
+    shorter, _ = trained(10)
+    same(model, shorter)
+    assert seen == [(0, 2), (1, 2)]
+    _, seen = trained(12, lengths=np.full(10, 7))
+    assert seen == [(0, 2)]
+
+
 def test_batches_that_follow_each_other_carry_the_state():
     x, y = sequences()
     arrays, batches = make_model(), make_model()

@@ -39,20 +39,28 @@ class Chunks:
             return count
         if not isinstance(batches, ArrayBatches):
             return None
-        return count * -(-batches.steps // self.steps)
+        return count * sum(1 for _ in self._begins(batches.steps))
 
     def cut(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the chunks of all batches in turn, but those without a real step.
 
+        Nor those, behind the first of a sequence, that would be burn-in alone.
         `Batch.fresh` tells the chunks that start a sequence.
         """
         for number, batch in enumerate(batches):
             total = batch.x.shape[1]
             size = total if self.steps is None else self.steps
-            for begin in range(0, max(total, 1), max(size, 1)):
+            for begin in self._begins(total):
                 starts = begin == 0 and (number == 0 or batch.fresh)
                 fresh = starts or not self.stateful
                 part = batch.between(begin, begin + size, fresh)
-                if part.lengths is not None and begin > 0 and not part.lengths.any():
-                    break
+                if part.lengths is not None and begin > 0:
+                    last = part.lengths.max(initial=0)
+                    if last <= (self.burn_in if fresh else 0):
+                        break
                 yield part
+
+    def _begins(self, total: int) -> range:
+        """Return the first steps of the chunks of `total` steps."""
+        rest = 0 if self.stateful else self.burn_in
+        return range(0, max(total - rest, 1), max(self.steps or total, 1))

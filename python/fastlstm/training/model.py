@@ -181,6 +181,7 @@ class SequenceModel:
         burn_in : int
             So many steps at the beginning of a sequence, or of every chunk that does
             not go on from another, only bring the state to life: no loss, no gradient.
+            A last chunk of no more steps is left out.
         checkpoint_every : int, optional
             Saves memory on long sequences, see `LSTM.forward`; the bits are the same.
         rng : None, int or numpy.random.Generator
