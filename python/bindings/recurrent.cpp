@@ -274,10 +274,19 @@ class Recurrent {
     return {data, array.strides(t) / item, array.strides(1 - t) / item};
   }
 
+  // An array of what is given; whether of integers is not seen yet.
+  static py::array integers_of(py::handle object) try {
+    return py::module_::import("numpy").attr("asarray")(object);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_ValueError)) throw;  // lists of different lengths
+    throw py::type_error("lengths must be integers, got " +
+                         py::repr(object).cast<std::string>());
+  }
+
   // Integers (N,), or one integer of an unbatched sequence.
   static std::vector<Index> lengths_of(py::handle object, const Axes& axes) {
     if (object.is_none()) return {};
-    const py::array given = py::module_::import("numpy").attr("asarray")(object);
+    const py::array given = integers_of(object);
     const char kind = given.dtype().kind();
     if (kind != 'i' && kind != 'u' && given.size() > 0) {
       throw py::type_error("lengths must be integers, got " +

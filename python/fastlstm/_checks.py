@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_LARGEST = 2**63 - 1  # the core's Index
+
 
 def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Return a layer's dtype; TypeError unless it is float32 or float64.
@@ -43,7 +45,24 @@ def check_size(name: str, value: object, *, minimum: int = 1) -> int:
         raise TypeError(f"{name} must be an int, got {_shown(value)}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if int(value) > _LARGEST:
+        raise ValueError(f"{name} must be at most {_LARGEST}, got {value}")
     return int(value)
+
+
+def check_rng(rng: object) -> np.random.Generator:
+    """Return a Generator; TypeError or ValueError unless it can be made of `rng`.
+
+    Examples
+    --------
+    >>> check_rng(0).integers(10)
+    np.int64(8)
+    """
+    try:
+        return np.random.default_rng(rng)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        message = f"rng must be None, an int >= 0 or a Generator, got {_shown(rng)}"
+        raise type(error)(message) from None
 
 
 def check_real(

@@ -148,6 +148,7 @@ def test_batches_with_lengths():
         ([1, 2], ValueError, r"lengths must have shape \(N,\) = \(10,\), got \(2,\)"),
         (np.full(10, 13), ValueError, "from 0 to T = 12, got 13 at row 0"),
         (np.full(10, 1.0), TypeError, "lengths must be integers, got float64"),
+        ([[1], [1, 2]], TypeError, r"lengths must be integers, got \[\[1\]"),
     ],
 )
 def test_wrong_lengths_are_named(lengths, error, message):

@@ -117,3 +117,7 @@ def test_refusals() -> None:
     labels = make_model(task="classification").online()
     with pytest.raises(ValueError, match="label must be from 0 to 2, got 3"):
         labels.learn(x, 3)
+    with pytest.raises(TypeError, match=r"y must be an int, got 1\.5"):
+        labels.learn(x, 1.5)
+    with pytest.raises(ValueError, match="y must be at least 0, got -1"):
+        labels.learn(x, -1)

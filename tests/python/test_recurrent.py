@@ -163,6 +163,9 @@ def test_out_may_not_be_x():
     ("make", "error", "message"),
     [
         (lambda: fl.LSTM(0, 4), ValueError, "input_size must be at least 1, got 0"),
+        (lambda: fl.LSTM(2**63, 4), ValueError, "input_size must be at most 92"),
+        (lambda: fl.LSTM(3, 4, rng="a"), TypeError, "rng must be None, an int"),
+        (lambda: fl.LSTM(3, 4, rng=-1), ValueError, "rng must be None, an int >= 0"),
         (lambda: fl.LSTM(2.5, 4), TypeError, "input_size must be an int"),
         (lambda: fl.LSTM(3, 2**30), ValueError, "hidden_size must be"),
         (lambda: fl.LSTM(3, 4, dropout=2), ValueError, "dropout must be"),

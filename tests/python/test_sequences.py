@@ -437,6 +437,7 @@ def f32(*shape: int) -> Array:
         ({"lengths": 4}, ValueError, r"= \(2,\), got \(\)"),
         ({"lengths": [4.0, 2.0]}, TypeError, "lengths must be integers, got float64"),
         ({"lengths": [True, True]}, TypeError, "lengths must be integers, got bool"),
+        ({"lengths": [[1], [1, 2]]}, TypeError, r"lengths must be integers, got \[\[1"),
         ({"mask": [[True]]}, TypeError, "mask must be a numpy.ndarray of bool"),
         ({"mask": np.ones((4, 2))}, TypeError, r"call mask.astype\(bool\)"),
         ({"mask": np.ones((2, 4), bool)}, ValueError, r"mask must .* \(T, N\) = \(4"),

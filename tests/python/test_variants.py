@@ -499,6 +499,12 @@ def test_errors_name_the_option(call: Callable[[], Any], message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize("wrong", [5, None, (), ([], 1.0)], ids=str)
+def test_what_is_no_activation_is_named(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="cell_activation must be the name of an act"):
+        fl.LSTM(2, 4, cell_activation=wrong)
+
+
 def test_shapes_follow_the_projection() -> None:
     layer = fl.LSTM(3, 8, 2, proj_size=2, bidirectional=True, batch_first=True)
     output, (h_n, c_n) = layer(np.ones((4, 5, 3), np.float32))

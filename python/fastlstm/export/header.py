@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastlstm._checks import check_rng
 from fastlstm._files import StrPath, replace_file
 from fastlstm.export.assemble import Sample, Sizes, header_text, sizes_of
 from fastlstm.export.weights import check_exportable, dequantized, weights_of
@@ -123,7 +124,7 @@ def to_header(
     target = Path(os.fspath(path))
     language = _check_language(language, target)
     name = _check_name(target.stem if name is None else name)
-    generator = np.random.default_rng(rng)
+    generator = check_rng(rng)
     stored = dequantized(model) if int8 else model
     weights = weights_of(model, int8)
     sample = _sample(stored, generator)

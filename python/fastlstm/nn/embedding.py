@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlstm import _core
-from fastlstm._checks import check_array, check_dtype, check_size
+from fastlstm._checks import check_array, check_dtype, check_rng, check_size
 from fastlstm.nn.module import Array, Module, Seed
 
 
@@ -52,7 +52,7 @@ class Embedding(Module):
         self.embedding_dim = check_size("embedding_dim", embedding_dim)
         element = check_dtype(dtype)
         shape = (self.num_embeddings, self.embedding_dim)
-        weight = np.random.default_rng(rng).standard_normal(shape).astype(element)
+        weight = check_rng(rng).standard_normal(shape).astype(element)
         super().__init__({"weight": weight})
 
     def config(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlstm import _core
-from fastlstm._checks import check_array, check_dtype, check_size
+from fastlstm._checks import check_array, check_dtype, check_rng, check_size
 from fastlstm._layout import as_rows, empty_in_order, memory_order
 from fastlstm.nn.module import Array, Module, Seed, uniform_init
 
@@ -55,7 +55,7 @@ class Linear(Module):
         self.out_features = check_size("out_features", out_features)
         self.bias = bool(bias)
         element = check_dtype(dtype)
-        generator = np.random.default_rng(rng)
+        generator = check_rng(rng)
         bound = 1.0 / math.sqrt(self.in_features)
         weight_shape = (self.out_features, self.in_features)
         params = {"weight": uniform_init(generator, weight_shape, bound, element)}

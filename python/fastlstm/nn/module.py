@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastlstm._checks import check_array
+from fastlstm._checks import check_array, check_rng
 
 Array = npt.NDArray[Any]
 """Array of the layer's dtype, float32 or float64."""
@@ -69,7 +69,7 @@ class Module:
 
     def reseed(self, rng: Seed) -> None:
         """Set where random numbers drawn in training (dropout) come from."""
-        self._rng = np.random.default_rng(rng)
+        self._rng = check_rng(rng)
 
     def state_dict(self) -> dict[str, Array]:
         """Return a copy of the parameters under the names torch gives them."""

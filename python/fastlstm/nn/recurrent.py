@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlstm import _core
-from fastlstm._checks import check_dtype, check_real, check_size
+from fastlstm._checks import check_dtype, check_real, check_rng, check_size
 from fastlstm.nn.init import gate_weights
 from fastlstm.nn.initial_state import InitialState, State
 from fastlstm.nn.module import Array, Module, Seed
@@ -76,7 +76,7 @@ class Recurrent(Module):
         self._dtype = check_dtype(dtype)
         self.precision: str | None = None
         self._reset_transient()
-        self._rng = np.random.default_rng(rng)
+        self._rng = check_rng(rng)
         params = self._initial_params(init)
         self._initial: InitialState | None = None
         if learn_initial_state:

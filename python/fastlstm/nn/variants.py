@@ -156,7 +156,13 @@ def _both_directions(
 
 def _code(name: str, value: Any) -> tuple[int, float, float]:
     """Return the core's code, alpha and beta of one activation."""
-    kind, *given = (value,) if isinstance(value, str) else value
+    parts = (value,) if isinstance(value, str) else value
+    if not (isinstance(parts, tuple | list) and parts and isinstance(parts[0], str)):
+        raise TypeError(
+            f"{name} must be the name of an activation, or a tuple of the name, alpha "
+            f"and beta, got {value!r}"
+        )
+    kind, *given = parts
     if kind not in _PARAMETERS:
         raise ValueError(
             f"{name} must be one of {', '.join(ACTIVATIONS)}, got {kind!r}"

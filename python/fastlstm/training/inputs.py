@@ -53,7 +53,7 @@ class Inputs:
         size = check_size("batch_size", batch_size)
         if isinstance(x, np.ndarray):
             if lengths is not None:
-                lengths = np.asarray(lengths)
+                lengths = _integers(f"{prefix}lengths", lengths)
             batch = self._check(Batch(x, y, sample_weight, lengths), prefix)
             return ArrayBatches(x, y, sample_weight, size, batch.lengths)
         if y is not None or sample_weight is not None or lengths is not None:
@@ -79,11 +79,9 @@ class Inputs:
         x, y, weight, lengths, _ = as_batch(data, "validation_data")
         return self.batches(x, y, weight, batch_size, "validation ", lengths)
 
-    def check_lengths(self, name: str, lengths: Array, x: Array) -> Array:
+    def check_lengths(self, name: str, lengths: npt.ArrayLike, x: Array) -> Array:
         """Return them as int64; an error unless they are integers (N,) from 0 to T."""
-        given = np.asarray(lengths)
-        if given.dtype.kind not in "iu":
-            raise TypeError(f"{name} must be integers, got {given.dtype}")
+        given = _integers(name, lengths)
         if given.shape != x.shape[:1]:
             raise ValueError(
                 f"{name} must have shape (N,) = {x.shape[:1]}, got {given.shape}"
@@ -138,3 +136,13 @@ class Inputs:
             shape = steps if per_step else steps[:1]
             check_array(f"{prefix}sample_weight", sample_weight, dtype, shape)
         return batch
+
+
+def _integers(name: str, values: npt.ArrayLike) -> Array:
+    try:
+        array: Array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        raise TypeError(f"{name} must be integers, got {values!r}") from None
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    return array

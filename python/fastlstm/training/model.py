@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastlstm._checks import check_real, check_size
+from fastlstm._checks import check_real, check_rng, check_size
 from fastlstm.losses import MSE, CrossEntropy, Loss, softmax
 from fastlstm.nn.embedding import Embedding
 from fastlstm.nn.linear import Linear
@@ -425,7 +425,7 @@ class SequenceModel:
             )
         data = self._inputs.batches(x, y, sample_weight, batch_size, lengths=lengths)
         validation = self._inputs.validation(validation_data, batch_size)
-        generator = np.random.default_rng(rng)
+        generator = check_rng(rng)
         self.recurrent.reseed(int(generator.integers(2**63)))
         trainer = Trainer(
             self._network,
@@ -478,7 +478,7 @@ class SequenceModel:
     ) -> Array:
         self._inputs.check_x("x", x)
         if lengths is not None:
-            lengths = self._inputs.check_lengths("lengths", np.asarray(lengths), x)
+            lengths = self._inputs.check_lengths("lengths", lengths, x)
         size = check_size("batch_size", batch_size)
         steps = x.shape[:2] if self.return_sequences else x.shape[:1]
         out = np.empty((*steps, self.head.out_features), self.head.dtype)

@@ -84,7 +84,8 @@ class Online:
         """
         self._check("x", x, self._model.recurrent.input_size)
         if self._classifies:
-            return float(self._trainer.learn_label(np.ascontiguousarray(x), int(y)))
+            label = check_size("y", y, minimum=0)
+            return float(self._trainer.learn_label(np.ascontiguousarray(x), label))
         self._check("y", y, self._model.head.out_features)
         return float(
             self._trainer.learn_values(np.ascontiguousarray(x), np.ascontiguousarray(y))
