@@ -204,6 +204,7 @@ void narrow_product(const ProductArgs<T>& g) {
 template <class V, class T>
 struct RowProductTile {
   const RowProductArgs<T>& g;
+  Index panel_begin, panel_end;
 
   template <int kVecs>
   void run(Index vec) const {
@@ -215,11 +216,11 @@ struct RowProductTile {
     V sums[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      sums[v] = !g.accumulate ? V::zero()
-                : v < kLast   ? V::load(c + v * kWidth)
-                              : load_lanes<V>(c + v * kWidth, lanes);
+      sums[v] = !g.accumulate && panel_begin == 0 ? V::zero()
+                : v < kLast                       ? V::load(c + v * kWidth)
+                            : load_lanes<V>(c + v * kWidth, lanes);
     }
-    for (Index p = 0; p < g.panels; ++p) {
+    for (Index p = panel_begin; p < panel_end; ++p) {
       const T* a = g.a + p * g.a_panel_stride;
       for (int s = g.map->slot_begin; s < g.map->slot_end; ++s, a += kWidth) {
         const Index unit = p * g.map->panel_units + g.map->slot_unit[s];
@@ -248,7 +249,11 @@ void row_product(const RowProductArgs<T>& g) {
   // twelve leave registers for the other operands.
   constexpr int kMostVecs = 12;
   const Index vecs = (g.col_end - g.col_begin + V::kWidth - 1) / V::kWidth;
-  for_row_tiles<kMostVecs>(vecs, RowProductTile<V, T>{g});
+  // Rows that take several tiles are read panel by panel, as they lie in memory.
+  const Index step = vecs > kMostVecs ? 1 : g.panels;
+  for (Index p = 0; p < g.panels; p += step) {
+    for_row_tiles<kMostVecs>(vecs, RowProductTile<V, T>{g, p, p + step});
+  }
 }
 
 // One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] *

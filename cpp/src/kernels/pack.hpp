@@ -77,17 +77,27 @@ void pack_columns(const PanelMap& map, const T* w, Index cols, Index block_begin
   constexpr Index kBlock = kSlots * kWidth;
   const Index panels = (map.units + map.panel_units - 1) / map.panel_units;
   const Index lines = panels * (map.slot_end - map.slot_begin) * kWidth;
-  for (Index b = block_begin; b < block_end; ++b) {
-    const Index first = b * kBlock;
-    const Index real = cols - first < kBlock ? cols - first : kBlock;
-    const Index line = (real + kWidth - 1) / kWidth * kWidth;
-    T* out = packed + first * lines;
-    for (Index p = 0; p < panels; ++p) {
-      for (int s = map.slot_begin; s < map.slot_end; ++s) {
-        const Index unit = p * map.panel_units + map.slot_unit[s];
-        const int lanes = panel_lanes<V>(map.units, unit);
+  // The rows of a slot for all blocks before the next: they lie together in w.
+  Index done = 0;  // lines of every block
+  for (Index p = 0; p < panels; ++p) {
+    for (int s = map.slot_begin; s < map.slot_end; ++s, done += kWidth) {
+      const Index unit = p * map.panel_units + map.slot_unit[s];
+      const int lanes = panel_lanes<V>(map.units, unit);
+      const T* rows = w + (map.slot_row[s] + unit) * cols;
+      for (Index b = block_begin; b < block_end; ++b) {
+        const Index first = b * kBlock;
+        const Index real = cols - first < kBlock ? cols - first : kBlock;
+        const Index line = (real + kWidth - 1) / kWidth * kWidth;
+        T* out = packed + first * lines + done * line;
         for (int j = 0; j < kWidth; ++j, out += line) {
-          const T* row = w + (map.slot_row[s] + unit + j) * cols + first;
+          const T* row = rows + j * cols + first;
+          if (j < lanes && real == kBlock) {
+#pragma GCC unroll 4
+            for (int v = 0; v < kSlots; ++v) {
+              V::load(row + v * kWidth).store(out + v * kWidth);
+            }
+            continue;
+          }
           const Index copy = j < lanes ? real : 0;
           for (Index i = 0; i < copy; ++i) out[i] = row[i];
           for (Index i = copy; i < line; ++i) out[i] = T(0);
