@@ -218,6 +218,12 @@ def edit_config(**changes):
         (lambda t, m: t.update(extra=np.zeros(2)), "unexpected tensor extra"),
         (lambda t, m: m.update(config="[]"), "config must be an object"),
         (lambda t, m: m.update(training="[1]"), "training must be an object"),
+        (lambda t, m: m.update(training="}"), "training is not JSON: Expecting"),
+        (edit_config(scaler={}), "config has 'scaler', which this version does not"),
+        (
+            edit_config(loss={"class": "CrossEntropy", "config": {}, "weights": []}),
+            "loss has 'weights', which this version does not know",
+        ),
         (edit_config(task="translation"), "task must be one of"),
         (edit_config(recurrent={"class": "LSTM9", "config": {}}), "recurrent must be"),
     ],

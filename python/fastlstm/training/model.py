@@ -352,7 +352,8 @@ class SequenceModel:
         optimizer : Optimizer, optional
             Its rule and learning rate are taken; ``Adam(1e-3)`` unless given.
         tbptt : int
-            Steps that an update looks back.
+            Steps that an update looks back. The first ``tbptt - 1`` of a sequence only
+            fill that window; nothing is learned from them before.
         clip_norm : float or None
             Largest global norm of a gradient, 1 unless given; None: no clipping.
 

@@ -28,7 +28,7 @@ class Online:
         Its rule and learning rate are taken, not its state; ``Adam(1e-3)`` unless
         given.
     tbptt : int
-        Steps that an update looks back.
+        Steps that an update looks back; the first ``tbptt - 1`` only fill that window.
     clip_norm : float or None
         Largest global norm of a gradient; None: no clipping.
     """

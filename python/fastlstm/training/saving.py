@@ -156,22 +156,40 @@ def _read_config(metadata: Mapping[str, str]) -> dict[str, Any]:
             f"format version {version} is not known here; this is fastlstm's reader "
             f"of version {_VERSION}"
         )
-    config = json.loads(metadata.get("config", "null"))
+    config = _parsed("config", metadata, "null")
     wanted = {"recurrent", "head", "task", "return_sequences", "loss"}
     if not isinstance(config, dict) or not wanted <= config.keys():
         raise ValueError(f"config must be an object with {', '.join(sorted(wanted))}")
+    _refuse_others("config", config, {*wanted, "embedding"})
     if not isinstance(config["return_sequences"], bool):
         raise ValueError("return_sequences must be true or false")
     return config
 
 
 def _read_summary(metadata: Mapping[str, str]) -> dict[str, float]:
-    summary = json.loads(metadata.get("training", "{}"))
+    summary = _parsed("training", metadata, "{}")
     if not isinstance(summary, dict) or not all(
         isinstance(value, int | float) for value in summary.values()
     ):
         raise ValueError("training must be an object of numbers")
     return {name: float(value) for name, value in summary.items()}
+
+
+def _parsed(name: str, metadata: Mapping[str, str], default: str) -> Any:
+    try:
+        return json.loads(metadata.get(name, default))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name} is not JSON: {error}") from error
+
+
+def _refuse_others(name: str, found: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse what a later version may have added: it must not be ignored."""
+    others = sorted(found.keys() - known)
+    if others:
+        raise ValueError(
+            f"{name} has {', '.join(map(repr, others))}, which this version does not "
+            "know"
+        )
 
 
 def _described_class(
@@ -180,6 +198,7 @@ def _described_class(
     part = config[name]
     if not isinstance(part, dict) or not isinstance(part.get("config"), dict):
         raise ValueError(f"{name} must be an object with class and config")
+    _refuse_others(name, part, {"class", "config"})
     cls = known.get(str(part.get("class")))
     if cls is None:
         raise ValueError(
