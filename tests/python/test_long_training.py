@@ -279,6 +279,11 @@ def test_checkpoints_train_to_the_same_bits():
         ({}, {"stateful": True}, "stateful needs tbptt"),
         ({}, {"tbptt": 3, "burn_in": 3}, "burn_in must be below tbptt = 3, got 3"),
         ({}, {"burn_in": 12}, "burn_in must be below the 12 steps"),
+        (
+            {},
+            {"burn_in": 4, "lengths": [4, 2] * 5},
+            "below the 4 steps of the longest sequence of every batch, got 4",
+        ),
         ({}, {"tbptt": 0}, "tbptt must be at least 1"),
         ({}, {"burn_in": -1}, "burn_in must be at least 0"),
         ({}, {"checkpoint_every": 0}, "checkpoint_every must be at least 1"),

@@ -189,9 +189,11 @@ class Trainer:
         if burnt == 0:
             return batch, None
         total = batch.x.shape[1]
-        if burnt >= total:
+        longest = total if batch.lengths is None else batch.lengths.max(initial=0)
+        if burnt >= longest:
             raise ValueError(
-                f"burn_in must be below the {total} steps of a sequence, got {burnt}"
+                f"burn_in must be below the {longest} steps of the longest sequence "
+                f"of every batch, got {burnt}"
             )
         # y (N,) of a whole sequence stays as it is.
         rest = batch._replace(y=None).between(burnt, total, True)
