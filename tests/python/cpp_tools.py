@@ -16,8 +16,8 @@ import fastlstm as fl
 ROOT = Path(__file__).parents[2]
 # Set where the C++ tests must not be skipped for want of a Debian package.
 REQUIRED = "FASTLSTM_REQUIRE_CPP_TESTS"
-# On two cores a build takes half a minute, the tests seconds, under qemu a minute.
-TIME_LIMIT = 600
+# On two cores a build takes half a minute, the tests seconds, under qemu some minutes.
+TIME_LIMIT = 1800
 # Programs are built for this machine, or for this one and run under qemu.
 AARCH64 = "aarch64"
 TOOLCHAIN = ROOT / "cmake" / "aarch64-linux-gnu.cmake"

@@ -38,7 +38,8 @@ def build_and_test(folder: Path, *options: str) -> None:
         f"-DFASTLSTM_WERROR={'ON' if os.environ.get(REQUIRED) else 'OFF'}",
         *options,
     )
-    report = run("ctest", "--test-dir", folder, "--output-on-failure")
+    parallel = ("--parallel", str(os.cpu_count() or 1))
+    report = run("ctest", "--test-dir", folder, "--output-on-failure", *parallel)
     assert "100% tests passed" in report
     assert (folder / "tests" / "cpp" / "fastlstm_tests").is_file()
 
