@@ -71,21 +71,6 @@ inline void for_row_tiles(Index rows, const Tile& tile) {
   }
 }
 
-// Fewer blocks than this are read from L2 as fast as sums are stored and loaded again.
-constexpr Index kLeastBlocks = 8;
-
-// How many of `terms` to sum for all rows before the next ones: with kBlockBytes as
-// many as have their weights in L1 from one tile of rows to the next.
-template <class V, class Isa>
-inline Index terms_at_once(Index rows, Index terms) {
-  if constexpr (Isa::kBlockBytes == 0) return terms;
-  constexpr Index kMost =
-      Index{Isa::kBlockBytes} / (kSlots * V::kWidth * Index{sizeof(typename V::Value)});
-  if (rows <= Isa::kTileRows || terms <= kLeastBlocks * kMost) return terms;
-  const Index blocks = (terms + kMost - 1) / kMost;
-  return (terms + blocks - 1) / blocks;
-}
-
 // The terms of the panels [panel_begin, panel_end) for rows of one block of columns.
 template <class V, int kVecs, class T>
 struct ProductTile {
@@ -145,12 +130,25 @@ struct ProductTile {
   }
 };
 
-// One block of columns. Panels are taken a few at a time where L1 is to keep them from
-// one tile of rows to the next.
+// Fewer pieces of kBlockBytes than this are read from L2 as fast as sums are stored and
+// loaded again.
+constexpr Index kLeastPieces = 8;
+
+// Panels of the sum to take for all rows before the next ones: as many as have their
+// weights in L1 from one tile of rows to the next, or all.
+template <class V, class Isa, class T>
+inline Index panels_at_once(const ProductArgs<T>& g) {
+  if constexpr (Isa::kBlockBytes == 0) return g.panels;
+  const Index panel_bytes = g.panel_size * kSlots * V::kWidth * Index{sizeof(T)};
+  const bool few = g.panels * panel_bytes <= kLeastPieces * Isa::kBlockBytes;
+  if (g.rows <= Isa::kTileRows || few) return g.panels;
+  return panel_bytes < Isa::kBlockBytes ? Isa::kBlockBytes / panel_bytes : 1;
+}
+
+// One block of columns.
 template <class V, class Isa, int kVecs, class T>
 inline void product_block(const ProductArgs<T>& g, Index block) {
-  const Index lines = terms_at_once<V, Isa>(g.rows, g.panels * g.panel_size);
-  const Index step = lines > g.panel_size ? lines / g.panel_size : 1;
+  const Index step = panels_at_once<V, Isa>(g);
   for (Index p = 0; p < g.panels; p += step) {
     const Index end = p + step < g.panels ? p + step : g.panels;
     for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, kVecs, T>{g, block, p, end});

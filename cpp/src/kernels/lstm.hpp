@@ -84,6 +84,19 @@ struct LstmRow {
   }
 };
 
+// All panels of row 0; run_half(panel) takes the last one if half a vector holds it.
+template <class V, class Isa, class Weight, class T, class RunHalf>
+inline void lstm_row(const LstmStepArgs<T>& s, Index stored_units,
+                     const RunHalf& run_half) {
+  const GateArgs<T>& g = s.gate;
+  const Index last = g.panel_end - 1;
+  const bool half = fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * V::kWidth));
+  if (half && g.descending) run_half(last);
+  for_panel_groups(g.panel_begin, half ? last : g.panel_end, g.descending,
+                   LstmRow<V, V::kWidth, Weight, T>{s, stored_units});
+  if (half && !g.descending) run_half(last);
+}
+
 template <class V, class Isa, class Weight = typename V::Value,
           class T = typename V::Value>
 void lstm_step(const LstmStepArgs<T>& s) {
@@ -97,14 +110,7 @@ void lstm_step(const LstmStepArgs<T>& s) {
     }
   };
   if (g.rows == 1) {
-    const Index last = g.panel_end - 1;
-    const bool half =
-        fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * V::kWidth));
-    if (half && g.descending) run_panel(last);
-    for_panel_groups(g.panel_begin, half ? last : g.panel_end, g.descending,
-                     LstmRow<V, V::kWidth, Weight, T>{s, s.hidden_size});
-    if (half && !g.descending) run_panel(last);
-    return;
+    return lstm_row<V, Isa, Weight>(s, s.hidden_size, [&](Index p) { run_panel(p); });
   }
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
     run_panel(g.descending ? g.panel_end - 1 - i : g.panel_begin + i);
