@@ -40,4 +40,16 @@ class Arena {
   Index used_ = 0;
 };
 
+// A block of the pool for the pieces that take(arena) takes; it is called twice, and
+// the second time they are real.
+template <class Take>
+Buffer acquire_pieces(BufferPool& pool, const Take& take) {
+  Arena measure;
+  take(measure);
+  Buffer memory = pool.acquire(measure.used());
+  Arena arena(memory.data());
+  take(arena);
+  return memory;
+}
+
 }  // namespace fastlstm

@@ -57,12 +57,7 @@ struct Column {
     outputs.resize(layer_count);
     dropped.resize(layer_count);
     records.resize(layer_count);
-    for (Arena arena;;) {
-      take(arena);
-      if (memory.data() != nullptr) break;
-      memory = pool.acquire(arena.used());
-      arena = Arena(memory.data());
-    }
+    memory = acquire_pieces(pool, [&](Arena& arena) { take(arena); });
   }
   Column(const Column&) = delete;
   Column& operator=(const Column&) = delete;
@@ -74,14 +69,11 @@ struct Column {
 
   void pack_all_weights() {
     packed.resize(plans.size());
-    for (Arena arena;;) {
+    weights = acquire_pieces(pool, [&](Arena& arena) {
       for (std::size_t l = 0; l < plans.size(); ++l) {
         packed[l] = take_weights(plans[l], arena);
       }
-      if (weights.data() != nullptr) break;
-      weights = pool.acquire(arena.used());
-      arena = Arena(weights.data());
-    }
+    });
     for (std::size_t l = 0; l < plans.size(); ++l) {
       const LayerArrays<const T>& own = params[index(static_cast<Index>(l))];
       auto body = [&](const Team& team) {

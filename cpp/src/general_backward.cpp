@@ -535,12 +535,8 @@ struct GeneralBackward {
       : plan(whole),
         threads(general_threads(plan)),
         loop{plan, plan, args, steps_of_chunk(), steps_of_chunk() * plan.batch_size} {
-    for (Arena arena;;) {
-      loop.take_arrays(arena, threads);
-      if (memory.data() != nullptr) break;
-      memory = pool.acquire(arena.used());
-      arena = Arena(memory.data());
-    }
+    memory =
+        acquire_pieces(pool, [&](Arena& arena) { loop.take_arrays(arena, threads); });
     loop.cell = make_cell(plan, loop.vectors, loop.bias);
     loop.begin_state();
   }

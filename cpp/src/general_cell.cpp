@@ -98,11 +98,9 @@ template <class T>
 Buffer keep_vectors(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
                     BufferPool& pool) {
   CellVectors<T> vectors{};
-  Arena measure;
-  take_kept(plan, measure, vectors);
-  Buffer memory = pool.acquire(measure.used());
-  Arena arena(memory.data());
-  T* const bias = take_kept(plan, arena, vectors);
+  T* bias = nullptr;
+  Buffer memory = acquire_pieces(
+      pool, [&](Arena& arena) { bias = take_kept(plan, arena, vectors); });
   pack_vectors(plan, params, vectors);
   pack_norm_bias(plan, params, bias);
   return memory;

@@ -8,14 +8,10 @@ void general_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
                      BufferPool& pool) {
   const int threads = general_threads(plan);
   GeneralForwardLoop<T> loop{plan, args, gate_product(plan, *plan.kernels)};
-  Buffer memory;
-  for (Arena arena;;) {
+  const Buffer memory = acquire_pieces(pool, [&](Arena& arena) {
     loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);
     loop.take(arena, threads);
-    if (memory.data() != nullptr) break;
-    memory = pool.acquire(arena.used());
-    arena = Arena(memory.data());
-  }
+  });
   loop.begin();
   auto body = [&](const Team& team) { loop.run(team); };
   parallel(threads, body);

@@ -83,19 +83,11 @@ struct JointBackward {
   JointBackward(const LayerPlan<T>& whole, const LayerBackward<T>& args,
                 BufferPool& pool)
       : plan(whole), loop(plan, args), split(choose_split(plan)) {
-    for (Arena arena;;) {
-      loop.take_columns(arena);
-      if (columns.data() != nullptr) break;
-      columns = pool.acquire(arena.used());
-      arena = Arena(columns.data());
-    }
-    for (Arena arena;;) {
+    columns = acquire_pieces(pool, [&](Arena& arena) { loop.take_columns(arena); });
+    memory = acquire_pieces(pool, [&](Arena& arena) {
       loop.take(arena);
       loop.weights.take_sums(arena, split.threads);
-      if (memory.data() != nullptr) break;
-      memory = pool.acquire(arena.used());
-      arena = Arena(memory.data());
-    }
+    });
     loop.begin_state();
   }
 
@@ -143,14 +135,11 @@ struct GroupedBackward {
       most = std::max(most, arena.used());
     }
     scratch.resize(pieces ? parts.size() : static_cast<std::size_t>(threads));
-    for (Arena arena;;) {
+    memory = acquire_pieces(pool, [&](Arena& arena) {
       joint.take_columns(arena);
       for (WeightGradient<T>& sum : sums) sum.take_sums(arena, threads);
       for (char*& piece : scratch) piece = arena.take<char>(static_cast<Index>(most));
-      if (memory.data() != nullptr) break;
-      memory = pool.acquire(arena.used());
-      arena = Arena(memory.data());
-    }
+    });
   }
 
   void run(Index begin, Index end, const LayerBackward<T>& args) {

@@ -42,18 +42,14 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
   ForwardLoop<T> loop{plan, args.x, args.output, previous};
   loop.records = args.records;
   T* zeros = nullptr;
-  Buffer memory;
-  for (Arena arena;;) {
+  const Buffer memory = acquire_pieces(pool, [&](Arena& arena) {
     loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);
     loop.take(arena);
     loop.state = arena.take<T>(
         plan.lstm() ? checked_product(plan.batch_size, plan.panels * plan.width) : 0);
     previous.take(arena, args.dropout);
     zeros = arena.take<T>(plan.padded_units);
-    if (memory.data() != nullptr) break;
-    memory = pool.acquire(arena.used());
-    arena = Arena(memory.data());
-  }
+  });
   std::fill_n(zeros, plan.padded_units, T(0));
   previous.zeros = zeros;
   if (previous.factors != nullptr) {

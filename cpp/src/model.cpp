@@ -175,18 +175,14 @@ void Model<T>::Body::run(const T* x, Index seq_len, Index batch_size, T* y) cons
   const Index c_size = checked_product(layers * config.hidden_size, batch_size);
   T *output = nullptr, *h_n = nullptr, *c_n = nullptr, *features = nullptr;
   T *h0 = nullptr, *c0 = nullptr;
-  Buffer memory;
-  for (Arena arena;;) {
+  const Buffer memory = acquire_pieces(pool, [&](Arena& arena) {
     output = arena.take<T>(checked_product(steps, units));
     h_n = arena.take<T>(h_size);
     c_n = arena.take<T>(c_size);
     h0 = arena.take<T>(initial.h != nullptr ? h_size : 0);
     c0 = arena.take<T>(initial.c != nullptr ? c_size : 0);
     features = arena.take<T>(batch_size * units);
-    if (memory.data() != nullptr) break;
-    memory = pool.acquire(arena.used());
-    arena = Arena(memory.data());
-  }
+  });
   ForwardArgs<T> args{};
   args.seq_len = seq_len;
   args.batch_size = batch_size;

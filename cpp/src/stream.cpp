@@ -65,7 +65,7 @@ struct Stream<T>::Body {
       layers.emplace_back(make_plan<T>(config, i, false, {1, batch_size}),
                           with.precision);
     }
-    for (Arena arena;;) {
+    memory = acquire_pieces(pool, [&](Arena& arena) {
       for (StreamLayer<T>& layer : layers) layer.take(arena);
       if (with.head.weight != nullptr) {
         head_weight = arena.take<T>(checked_product(outputs, features()));
@@ -76,10 +76,7 @@ struct Stream<T>::Body {
       };
       initial_h = take_initial(with.initial.h, features());
       initial_c = take_initial(with.initial.c, config.hidden_size);
-      if (memory.data() != nullptr) break;
-      memory = pool.acquire(arena.used());
-      arena = Arena(memory.data());
-    }
+    });
     std::fill_n(memory.template as<char>(), memory.capacity(), char{0});
     for (std::size_t i = 0; i < layers.size(); ++i) {
       layers[i].prepare(i > 0 ? &layers[i - 1] : nullptr);

@@ -204,13 +204,8 @@ void StreamLayer<T>::pack_bfloat16(const LayerArrays<const T>& params,
                                    BufferPool& pool) {
   PackedWeights<T> wide{};
   {
-    Buffer beside;
-    for (Arena arena;;) {
-      wide = take_weights(plan_, arena);
-      if (beside.data() != nullptr) break;
-      beside = pool.acquire(arena.used());
-      arena = Arena(beside.data());
-    }
+    const Buffer beside =
+        acquire_pieces(pool, [&](Arena& arena) { wide = take_weights(plan_, arena); });
     pack_weights(plan_, params, Team(0, 1), wide);
     round_panels(plan_, wide.x, plan_.input_size, slots_of(plan_.map_x), packed_.x);
     round_panels(plan_, wide.h, plan_.output_size, slots_of(plan_.map_h), packed_.h);

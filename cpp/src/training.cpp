@@ -50,12 +50,7 @@ class Step {
         rows_(std::min(run.epoch.batch_size, run.data.count - begin_)),
         steps_(run.data.seq_len),
         answers_(model_.return_sequences ? steps_ : 1) {
-    for (Arena arena;;) {
-      take_arrays(arena);
-      if (memory_.data() != nullptr) break;
-      memory_ = run.pool->acquire(arena.used());
-      arena = Arena(memory_.data());
-    }
+    memory_ = acquire_pieces(*run.pool, [&](Arena& arena) { take_arrays(arena); });
   }
 
   void go() {
