@@ -8,6 +8,7 @@
 #include "layer.hpp"
 #include "ragged.hpp"
 #include "stack.hpp"
+#include "weight_cache.hpp"
 
 namespace fastlstm {
 namespace {
@@ -30,7 +31,7 @@ struct Column {
   const RecurrentConfig& config = tape.config;
   SequenceRows rows = rows_of(tape.order, tape.batch_size);
   std::vector<LayerPlan<T>> plans;
-  std::vector<PackedWeights<T>> packed;
+  PackedLayers<T> packed;
   std::vector<T*> outputs, dropped, records;  // by layer: of a segment
   T* x = nullptr;                             // of a segment, where it packs its own
   T* d_output = nullptr;
@@ -38,7 +39,7 @@ struct Column {
   T* d_between[2] = {};  // d_x of the two latest layers
   T* h_n = nullptr;      // (N, O) and (N, H), which nobody wants
   T* c_n = nullptr;
-  Buffer weights, memory;
+  Buffer memory;
 
   Column(const Tape<T>& of, const LayerArrays<const T>* arrays, BufferPool& blocks,
          Index first, Index layers, Index in_direction, bool backward)
@@ -52,7 +53,9 @@ struct Column {
     for (Index l = 0; l < count; ++l) {
       plans.push_back(make_plan<T>(config, layer + l, direction == 1, rows));
     }
-    pack_all_weights();
+    std::vector<LayerArrays<const T>> own;
+    for (Index l = 0; l < count; ++l) own.push_back(params[index(l)]);
+    packed = pack_layers(plans, own, pool);
     const auto layer_count = static_cast<std::size_t>(count);
     outputs.resize(layer_count);
     dropped.resize(layer_count);
@@ -66,22 +69,6 @@ struct Column {
   bool packs() const { return tape.order.packed && packs_segments(config); }
   bool drops(Index l) const { return config.dropout > 0.0 && l + 1 < count; }
   Index index(Index l) const { return (layer + l) * config.directions() + direction; }
-
-  void pack_all_weights() {
-    packed.resize(plans.size());
-    weights = acquire_pieces(pool, [&](Arena& arena) {
-      for (std::size_t l = 0; l < plans.size(); ++l) {
-        packed[l] = take_weights(plans[l], arena);
-      }
-    });
-    for (std::size_t l = 0; l < plans.size(); ++l) {
-      const LayerArrays<const T>& own = params[index(static_cast<Index>(l))];
-      auto body = [&](const Team& team) {
-        pack_weights(plans[l], own, team, packed[l]);
-      };
-      parallel(choose_split(plans[l]).threads, body);
-    }
-  }
 
   void take(Arena& arena) {
     Index steps = 0;  // (t, n) of the largest segment
@@ -162,7 +149,7 @@ struct Column {
     pass.h_n = to_h;
     pass.c_n = to_c;
     pass.records = back ? records[at] : nullptr;
-    pass.packed = &packed[at];
+    pass.packed = &packed.layers[at];
     set_randomness(tape, i, pass);
     pass.training = true;
     const LayerPlan<T> plan = plans[at].piece(s.begin, s.end);

@@ -193,6 +193,7 @@ void Model<T>::Body::run(const T* x, Index seq_len, Index batch_size, T* y) cons
   args.output = {output, batch_size * units, units};
   args.h_n = h_n;
   args.c_n = c_n;
+  args.cache = &cache;
   recurrent_forward<T>(config, args, pool, nullptr);
   if (!return_sequences) join_directions(config, batch_size, h_n, features);
   linear_forward<T>({return_sequences ? steps : batch_size, units, head.out_features},

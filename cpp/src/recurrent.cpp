@@ -11,6 +11,7 @@
 #include "general.hpp"
 #include "packed_call.hpp"
 #include "stack.hpp"
+#include "weight_cache.hpp"
 
 namespace fastlstm {
 namespace {
@@ -58,35 +59,6 @@ void check_options(const RecurrentConfig& config) {
   if (!o.reset_after && config.cell != CellKind::gru) {
     throw std::invalid_argument("reset_after=false needs a GRU");
   }
-}
-
-template <class T>
-std::uint64_t parameter_checksum(const RecurrentConfig& config,
-                                 const LayerArrays<const T>* params) {
-  std::uint64_t sums[kChecksumLanes] = {};
-  const auto add = [&](const T* data, Index count) {
-    if (data == nullptr) return;
-    kernels<T>().checksum(data, static_cast<std::size_t>(count) * sizeof(T), sums);
-  };
-  const Index rows = config.gate_rows();
-  for (Index i = 0; i < config.num_layers * config.directions(); ++i) {
-    const Index input_size = i < config.directions()
-                                 ? config.input_size
-                                 : config.directions() * config.output_size();
-    add(params[i].weight_ih, rows * input_size);
-    add(params[i].weight_hh, rows * config.output_size());
-    add(params[i].bias, rows);
-    add(params[i].bias_hn, config.hidden_size);
-    add(params[i].weight_hr, config.output_size() * config.hidden_size);
-    add(params[i].weight_peephole, 3 * config.hidden_size);
-    add(params[i].gain_ih, rows);
-    add(params[i].gain_hh, rows);
-    add(params[i].gain_c, config.hidden_size);
-    add(params[i].bias_c, config.hidden_size);
-  }
-  std::uint64_t sum = 0;
-  for (const std::uint64_t lane : sums) sum = mix_bits(sum ^ lane);
-  return sum;
 }
 
 template <class T>
@@ -146,6 +118,8 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
   const Index steps = rows.total();
   const Index h_state = args.batch_size * config.output_size();
   const Index c_state = args.batch_size * config.hidden_size;
+  const bool caches = tape == nullptr && args.cache != nullptr;
+  const auto cached = caches ? cached_weights(config, args, rows, pool) : nullptr;
   SequenceView<const T> x = args.x;
   Buffer between[2];  // inference: outputs of the two latest layers
   for (Index layer = 0; layer < config.num_layers; ++layer) {
@@ -165,6 +139,9 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
       plan.max_threads = args.max_threads;
       LayerForward<T> pass{};
       pass.params = args.params[i];
+      if (cached != nullptr) {
+        pass.packed = &cached->packed.layers[static_cast<std::size_t>(i)];
+      }
       pass.x = x;
       pass.output = columns(output, direction * config.output_size());
       pass.h0 = offset(args.h0, i * h_state);

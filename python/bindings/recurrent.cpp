@@ -117,6 +117,7 @@ class Recurrent {
     args.params = arrays.data();
     args.dropout_seed = seed;
     args.checkpoint_every = checkpoint_every;
+    args.cache = keep ? nullptr : &cache_;
     const std::vector<Index> lengths = lengths_of(lengths_object, axes);
     const py::array mask = marked_steps(mask_object, "mask", axes);
     const py::array reset = marked_steps(reset_object, "reset", axes);
@@ -222,7 +223,10 @@ class Recurrent {
                       {data_or_null(h0), data_or_null(c0)});
   }
 
-  void trim() { pool_.trim(); }
+  void trim() {
+    cache_.clear();
+    pool_.trim();
+  }
 
   LayerAccess<T> access(const py::sequence& params, const py::sequence& grads) {
     return {config_, parameters<const T>(params, ""), parameters<T>(grads, "grads of "),
@@ -452,6 +456,7 @@ class Recurrent {
   RecurrentConfig config_;
   bool bias_;
   BufferPool pool_;
+  WeightCache<T> cache_;
   std::atomic<bool> training_{false};
 };
 

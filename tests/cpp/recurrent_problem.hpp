@@ -72,6 +72,7 @@ class Problem {
   std::uint64_t dropout_seed = 11;
   StepMarks marks{};
   Index checkpoint_every = 0;
+  WeightCache<T>* cache = nullptr;
 
   Problem(const RecurrentConfig& of, Index steps, Index batch, std::uint64_t seed = 1)
       : config(of), seq_len(steps), batch_size(batch) {
@@ -131,6 +132,7 @@ class Problem {
     args.dropout_seed = dropout_seed;
     args.marks = marks;
     args.checkpoint_every = checkpoint_every;
+    args.cache = cache;
     recurrent_forward(config, args, pool, tape);
   }
 

@@ -1,5 +1,10 @@
 // The contract of the recurrent functions: empty sizes, arrays that may be null, any
-// strides, misuse of a tape, configurations that are refused.
+// strides, misuse of a tape, kept weights, configurations that are refused.
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
 #include "recurrent_problem.hpp"
 
 namespace fastlstm::testing {
@@ -161,6 +166,63 @@ TEST_CASE("a tape notices that the instruction set changed") {
   set_isa("auto");
   CHECK(error == "the instruction set changed between forward and backward");
   CHECK(taped.backward_error() == "");
+}
+
+TEST_CASE("kept weights give the same bits until a parameter changes") {
+  RecurrentConfig variant = make_config(CellKind::lstm, 3, 9);
+  variant.options.proj_size = 4;
+  variant.options.layer_norm = true;
+  std::vector<RecurrentConfig> configs = {variant};
+  for (const CellKind cell : kCells) {
+    configs.push_back(make_config(cell, 3, 9));
+    configs.back().num_layers = 2;
+    configs.back().bidirectional = true;
+  }
+  for (const RecurrentConfig& config : configs) {
+    Problem<float> problem(config, 4, 2);
+    Problem<float> keeping = problem;
+    WeightCache<float> cache;
+    keeping.cache = &cache;
+    CHECK(keeping.infer() == problem.infer());
+    const auto kept = cache.latest();
+    REQUIRE((kept != nullptr));
+    CHECK(keeping.infer() == problem.infer());
+    CHECK((cache.latest() == kept));
+    for (std::size_t part = 0; part < problem.params.back().size(); ++part) {
+      if (problem.params.back()[part].empty()) continue;
+      problem.params.back()[part].back() += 0.25f;
+      keeping.params = problem.params;
+      CHECK(keeping.infer() == problem.infer());
+    }
+    for (const std::string& isa : available_isas()) {
+      set_isa(isa);
+      CHECK(keeping.infer() == problem.infer());
+    }
+    set_isa("auto");
+    cache.clear();
+    CHECK((cache.latest() == nullptr));
+  }
+}
+
+TEST_CASE("threads that share kept weights") {
+  const Problem<float> problem(make_config(CellKind::lstm, 3, 9), 4, 2);
+  Problem<float> other = problem;
+  other.params[0][0][0] += 1;
+  const Outcome<float> wanted[2] = {problem.infer(), other.infer()};
+  WeightCache<float> cache;
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      Problem<float> own = i % 2 == 0 ? problem : other;
+      own.cache = &cache;
+      for (int round = 0; round < 50; ++round) {
+        if (!(own.infer() == wanted[i % 2])) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("configurations that are refused") {

@@ -393,6 +393,18 @@ def test_trim_frees_what_is_kept():
     np.testing.assert_array_equal(lstm(normal(40, 16, 8))[0], first)
 
 
+@pytest.mark.parametrize("cell", [fl.LSTM, fl.GRU, fl.RNN])
+def test_inference_sees_every_change_of_a_parameter(cell):
+    layer = cell(3, 20, 2, bidirectional=True, rng=0)
+    x = normal(4, 2, 3)
+    layer(x)
+    for name, value in layer.params.items():
+        value.flat[-1] += 1
+        fresh = cell(3, 20, 2, bidirectional=True, rng=1)
+        fresh.load_state_dict(layer.state_dict())
+        np.testing.assert_array_equal(layer(x)[0], fresh(x)[0], err_msg=name)
+
+
 # State dicts
 
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "fastlstm/buffer.hpp"
@@ -123,6 +124,27 @@ struct Tape {
 };
 
 template <class T>
+struct PackedStack;  // of the core
+
+// Weights as the kernels read them, kept from one inference to the next: packing them
+// takes as long as several steps. A checksum of the parameters tells whether they are
+// still the same. Any number of threads may use a cache at a time.
+template <class T>
+class FASTLSTM_API WeightCache {
+ public:
+  // Gives the memory back.
+  void clear() { replace(nullptr); }
+
+  // For the core: null where nothing is kept.
+  std::shared_ptr<const PackedStack<T>> latest() const;
+  void replace(std::shared_ptr<const PackedStack<T>> next);
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const PackedStack<T>> latest_;
+};
+
+template <class T>
 struct ForwardArgs {
   Index seq_len;
   Index batch_size;
@@ -142,6 +164,7 @@ struct ForwardArgs {
   // 0: as many as help. Bounds the layers; dropout, the packing of ragged rows and
   // checkpoints take as many as help in any case.
   int max_threads = 0;
+  WeightCache<T>* cache = nullptr;  // for inference; null: packs in every call
 };
 
 template <class T>
