@@ -2,6 +2,7 @@
 //   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
 // For a batch of one, bias + x W_ih^T is summed first for many steps at once, so that
 // W_ih is read once for a tile of steps instead of once a step; the bits are the same.
+// Not where the inputs are few.
 // Used by layer_forward.cpp.
 #pragma once
 
@@ -14,6 +15,8 @@ namespace fastlstm {
 
 // Steps projected at once in inference, whose sums should stay in cache.
 constexpr Index kProjectedSteps = 64;
+// With fewer inputs than this, writing and reading the sums costs more than it saves.
+constexpr Index kLeastProjected = 8;
 // Where rows end at different times, threads share them anew after this many rows
 // (t, n): often enough to stay even, far apart enough for the barrier not to show.
 constexpr Index kSpanRows = 512;
@@ -35,7 +38,8 @@ struct ForwardLoop {
   void take(Arena& arena) {
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
     const Index steps = plan.seq_len;
-    const bool projects = plan.batch_size == 1 && steps > 1;
+    const bool projects =
+        plan.batch_size == 1 && steps > 1 && plan.input_size >= kLeastProjected;
     projected_steps = !projects ? 0 : keep() ? steps : std::min(steps, kProjectedSteps);
     gates =
         keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());

@@ -2,6 +2,7 @@
 #include "layer_plan.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "fastlstm/threads.hpp"
 
@@ -119,11 +120,22 @@ void unpack_state(const LayerPlan<T>& plan, const PanelRows<const T>& packed,
 
 template <class T>
 PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena) {
-  const Index panel = plan.panels * plan.width;
+  const Index units = plan.panels * plan.width;
+  const Index stored = units + narrow_width(plan);
   return {
-      arena.take<T>(checked_product(panel * slots_of(plan.map_x), plan.input_size)),
-      arena.take<T>(checked_product(panel * slots_of(plan.map_h), plan.output_size)),
-      arena.take<T>(panel * kSlots)};
+      arena.take<T>(checked_product(stored * slots_of(plan.map_x), plan.input_size)),
+      arena.take<T>(checked_product(stored * slots_of(plan.map_h), plan.output_size)),
+      arena.take<T>(units * kSlots)};
+}
+
+template <class T>
+void copy_narrow(const LayerPlan<T>& plan, Index lines, T* packed) {
+  const Index narrow = narrow_width(plan);
+  const T* from = packed + (plan.panels - 1) * lines * plan.width;
+  T* to = packed + plan.panels * lines * plan.width;
+  for (Index i = 0; i < lines; ++i, from += plan.width, to += narrow) {
+    std::memcpy(to, from, static_cast<std::size_t>(narrow) * sizeof(T));
+  }
 }
 
 template <class T>
@@ -135,6 +147,11 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
                 packed.x);
   k.pack_panels(plan.map_h, params.weight_hh, plan.output_size, panels.begin,
                 panels.end, packed.h);
+  if (narrow_width(plan) > 0 && panels.begin < panels.end &&
+      panels.end == plan.panels) {
+    copy_narrow(plan, plan.input_size * slots_of(plan.map_x), packed.x);
+    copy_narrow(plan, plan.output_size * slots_of(plan.map_h), packed.h);
+  }
   if (team.rank() == 0) {
     std::fill_n(packed.bias, plan.panels * kSlots * plan.width, T(0));
     if (params.bias != nullptr) k.pack_bias(plan.map_x, params.bias, packed.bias);
@@ -153,6 +170,7 @@ template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
 template void unpack_state<float>(const LayerPlan<float>&,
                                   const PanelRows<const float>&, Index, Index, float*);
 template PackedWeights<float> take_weights<float>(const LayerPlan<float>&, Arena&);
+template void copy_narrow<float>(const LayerPlan<float>&, Index, float*);
 template void pack_weights<float>(const LayerPlan<float>&,
                                   const LayerArrays<const float>&, const Team&,
                                   const PackedWeights<float>&);
@@ -167,6 +185,7 @@ template void unpack_state<double>(const LayerPlan<double>&,
                                    const PanelRows<const double>&, Index, Index,
                                    double*);
 template PackedWeights<double> take_weights<double>(const LayerPlan<double>&, Arena&);
+template void copy_narrow<double>(const LayerPlan<double>&, Index, double*);
 template void pack_weights<double>(const LayerPlan<double>&,
                                    const LayerArrays<const double>&, const Team&,
                                    const PackedWeights<double>&);

@@ -158,12 +158,26 @@ void unpack_state(const LayerPlan<T>& plan, const PanelRows<const T>& packed,
 
 inline Index slots_of(const PanelMap& map) { return map.slot_end - map.slot_begin; }
 
+// Where narrow_width() is set, a copy of the last panel lies behind x and h, (size,
+// slots * narrow width).
 template <class T>
 struct PackedWeights {
   T* x;     // (P, I, x slots * W)
   T* h;     // (P, output_size, h slots * W)
   T* bias;  // (P, 4 W)
 };
+
+// Lanes of the narrow copy of a last panel that half a vector holds; 0: there is none.
+template <class T>
+Index narrow_width(const LayerPlan<T>& plan) {
+  const Index left = plan.hidden_size - (plan.panels - 1) * plan.width;
+  const bool fused = plan.options.plain() && plan.fused();
+  return fused && left <= plan.kernels->half_width ? plan.kernels->half_width : 0;
+}
+
+// Makes the copy: of a packed matrix of this many lines of one slot in a panel.
+template <class T>
+void copy_narrow(const LayerPlan<T>& plan, Index lines, T* packed);
 
 template <class T>
 PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena);

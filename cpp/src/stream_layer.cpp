@@ -2,7 +2,6 @@
 #include "stream_layer.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "fastlstm/bfloat16.hpp"
@@ -89,9 +88,8 @@ StreamLayer<T>::StreamLayer(const LayerPlan<T>& plan, Precision precision)
 template <class T>
 void StreamLayer<T>::take(Arena& arena) {
   const Index panel = plan_.panels * plan_.width;
-  const Index narrow = has_narrow_copy() ? kernels_.half_width : 0;
   const auto matrix = [&](const PanelMap& map, Index size) {
-    return arena.take<T>(checked_product((panel + narrow) * slots_of(map),
+    return arena.take<T>(checked_product((panel + narrow_width(plan_)) * slots_of(map),
                                          stored_rows(size, precision_)));
   };
   packed_.x = matrix(plan_.map_x, plan_.input_size);
@@ -168,24 +166,6 @@ void StreamLayer<T>::prepare_calls(int turn, const T* x, Index x_stride) {
 }
 
 template <class T>
-bool StreamLayer<T>::has_narrow_copy() const {
-  const Index left = plan_.hidden_size - (plan_.panels - 1) * plan_.width;
-  return kind_ == StepKind::fused && left <= kernels_.half_width;
-}
-
-// The last panel, (rows, slots, W), once more behind it as (rows, slots, half width).
-template <class T>
-void StreamLayer<T>::copy_narrow(Index size, Index slots, T* packed) const {
-  const Index lines = stored_rows(size, precision_) * slots;
-  const T* from = packed + (plan_.panels - 1) * lines * plan_.width;
-  T* to = packed + plan_.panels * lines * plan_.width;
-  const auto bytes = static_cast<std::size_t>(kernels_.half_width) * sizeof(T);
-  for (Index i = 0; i < lines; ++i, from += plan_.width, to += kernels_.half_width) {
-    std::memcpy(to, from, bytes);
-  }
-}
-
-template <class T>
 void StreamLayer<T>::pack(const LayerArrays<const T>& params, BufferPool& pool) {
   if (precision_ == Precision::full) {
     pack_weights(plan_, params, Team(0, 1), packed_);
@@ -193,9 +173,6 @@ void StreamLayer<T>::pack(const LayerArrays<const T>& params, BufferPool& pool) 
     pack_bfloat16(params, pool);
   }
   if (kind_ == StepKind::general) pack_general(params);
-  if (!has_narrow_copy()) return;
-  copy_narrow(plan_.input_size, kSlots, packed_.x);
-  copy_narrow(plan_.hidden_size, kSlots, packed_.h);
 }
 
 // Packs as T beside, then rounds; the bias is not rounded.
@@ -210,6 +187,10 @@ void StreamLayer<T>::pack_bfloat16(const LayerArrays<const T>& params,
     round_panels(plan_, wide.x, plan_.input_size, slots_of(plan_.map_x), packed_.x);
     round_panels(plan_, wide.h, plan_.output_size, slots_of(plan_.map_h), packed_.h);
     std::copy_n(wide.bias, plan_.panels * plan_.gate_line(), packed_.bias);
+  }
+  if (narrow_width(plan_) > 0) {
+    copy_narrow(plan_, stored_rows(plan_.input_size, precision_) * kSlots, packed_.x);
+    copy_narrow(plan_, stored_rows(plan_.output_size, precision_) * kSlots, packed_.h);
   }
   pool.trim();
 }

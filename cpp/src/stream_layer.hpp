@@ -62,8 +62,6 @@ class StreamLayer {
   Index work() const noexcept;
 
  private:
-  bool has_narrow_copy() const;
-  void copy_narrow(Index size, Index slots, T* packed) const;
   void pack_bfloat16(const LayerArrays<const T>& params, BufferPool& pool);
   void pack_general(LayerArrays<const T> params);
   void prepare_calls(int turn, const T* x, Index x_stride);

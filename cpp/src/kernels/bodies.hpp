@@ -34,8 +34,7 @@ void activate_array(int code, const T* x, Index n, T* y) {
 
 template <class V, class Isa, class Weight>
 constexpr StreamKernels<typename V::Value> stream_kernels() {
-  constexpr int kHalf = HalfOf<V, Isa>::kWidth;
-  return {kHalf < V::kWidth ? kHalf : 0, gate_product<AllSlots, V, Isa, Weight>,
+  return {gate_product<AllSlots, V, Isa, Weight>,
           gate_product<GruSlots, V, Isa, Weight>, stream_lstm<V, Isa, Weight>};
 }
 
@@ -55,6 +54,7 @@ const Kernels<T>& kernel_table() {
   static constexpr Kernels<T> table = {
       Isa::kName,
       V::kWidth,
+      HalfOf<V, Isa>::kWidth < V::kWidth ? HalfOf<V, Isa>::kWidth : 0,
       Isa::kTileRows,
       pack_panels<V>,
       pack_bias<V>,

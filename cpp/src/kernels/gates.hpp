@@ -61,16 +61,17 @@ struct GateTile {
 // The same for row 0 and kPanels panels.
 template <class Slots, class V, class Weight, class T>
 struct GateRow {
+  static constexpr bool kHalves = false;
   const GateArgs<T>& g;
-  template <int kPanels>
+  template <int kPanels, bool kHalf>
   void run(Index panel) const {
-    V sums[kPanels][kSlots];
-    row_sums<Slots, Weight, V::kWidth>(g, panel, sums);
+    RowSums<V, V, kPanels, kHalf> sums;
+    row_sums<Slots, Weight>(g, panel, sums);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       T* out = g.gates + (panel + p) * g.gate_panel_stride;
 #pragma GCC unroll 4
-      for (int s = 0; s < kSlots; ++s) sums[p][s].store(out + s * V::kWidth);
+      for (int s = 0; s < kSlots; ++s) sums.whole[p][s].store(out + s * V::kWidth);
     }
   }
 };
@@ -79,7 +80,7 @@ template <class Slots, class V, class Isa, class Weight = typename V::Value,
           class T = typename V::Value>
 void gate_product(const GateArgs<T>& g) {
   if (g.rows == 1) {
-    return for_panel_groups(g.panel_begin, g.panel_end, g.descending,
+    return for_panel_groups(g.panel_begin, g.panel_end, false, g.descending,
                             GateRow<Slots, V, Weight, T>{g});
   }
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {

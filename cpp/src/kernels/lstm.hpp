@@ -63,38 +63,43 @@ struct LstmTile {
   }
 };
 
-// The same for row 0 and kPanels panels. Lanes of h from stored_units on are not
-// stored.
-template <class V, int kSlot, class Weight, class T>
+// The same for row 0, kPanels panels and perhaps half a panel behind them. Lanes of h
+// from stored_units on are not stored.
+template <class V, class Half, class Weight, class T>
 struct LstmRow {
+  static constexpr bool kHalves = Half::kWidth < V::kWidth;
   const LstmStepArgs<T>& s;
   Index stored_units;
 
-  template <int kPanels>
+  template <int kPanels, bool kHalf>
   void run(Index panel) const {
-    V sums[kPanels][kSlots];
-    row_sums<AllSlots, Weight, kSlot>(s.gate, panel, sums);
+    constexpr int kSlot = V::kWidth;
+    const Index half = panel + kPanels;
+    RowSums<V, Half, kPanels, kHalf> sums;
+    row_sums<AllSlots, Weight>(s.gate, panel, sums);
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) cell_state<kSlot>(s, 0, panel + p, sums[p]);
+    for (int p = 0; p < kPanels; ++p) cell_state<kSlot>(s, 0, panel + p, sums.whole[p]);
+    if constexpr (kHalf) cell_state<kSlot>(s, 0, half, sums.half);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       const int lanes = panel_lanes<V>(stored_units, (panel + p) * kSlot);
-      cell_output<kSlot>(s, 0, panel + p, lanes, sums[p]);
+      cell_output<kSlot>(s, 0, panel + p, lanes, sums.whole[p]);
+    }
+    if constexpr (kHalf) {
+      const int lanes = panel_lanes<Half>(stored_units, half * kSlot);
+      cell_output<kSlot>(s, 0, half, lanes, sums.half);
     }
   }
 };
 
-// All panels of row 0; run_half(panel) takes the last one if half a vector holds it.
-template <class V, class Isa, class Weight, class T, class RunHalf>
-inline void lstm_row(const LstmStepArgs<T>& s, Index stored_units,
-                     const RunHalf& run_half) {
+// All panels of row 0.
+template <class V, class Isa, class Weight, class T>
+inline void lstm_row(const LstmStepArgs<T>& s, Index stored_units) {
   const GateArgs<T>& g = s.gate;
   const Index last = g.panel_end - 1;
   const bool half = fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * V::kWidth));
-  if (half && g.descending) run_half(last);
-  for_panel_groups(g.panel_begin, half ? last : g.panel_end, g.descending,
-                   LstmRow<V, V::kWidth, Weight, T>{s, stored_units});
-  if (half && !g.descending) run_half(last);
+  for_panel_groups(g.panel_begin, half ? last : g.panel_end, half, g.descending,
+                   LstmRow<V, HalfOf<V, Isa>, Weight, T>{s, stored_units});
 }
 
 template <class V, class Isa, class Weight = typename V::Value,
@@ -109,9 +114,7 @@ void lstm_step(const LstmStepArgs<T>& s) {
       for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, V::kWidth, Weight, T>(s, p));
     }
   };
-  if (g.rows == 1) {
-    return lstm_row<V, Isa, Weight>(s, s.hidden_size, [&](Index p) { run_panel(p); });
-  }
+  if (g.rows == 1) return lstm_row<V, Isa, Weight>(s, s.hidden_size);
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
     run_panel(g.descending ? g.panel_end - 1 - i : g.panel_begin + i);
   }

@@ -235,19 +235,20 @@ struct RmspropFactors {
 // be stored in less than T; the same bits. Null where T has no such weights.
 template <class T>
 struct StreamKernels {
-  // Lanes of half a vector where that pays, else 0. lstm_step reads a last panel of at
-  // most so many units from behind the packed panels, in lines of slots * half_width,
-  // and stores whole vectors of h: a row of h_out has room for them.
-  int half_width;
   void (*gates_lstm)(const GateArgs<T>&);
   void (*gates_gru)(const GateArgs<T>&);
+  // Stores whole vectors of h: a row of h_out has room for them.
   void (*lstm_step)(const LstmStepArgs<T>&);
 };
 
 template <class T>
 struct Kernels {
   const char* name;
-  int width;       // W
+  int width;  // W
+  // Lanes of half a vector where that pays, else 0. lstm_step of one row reads a last
+  // panel of at most so many units from behind the packed panels, in lines of slots *
+  // half_width.
+  int half_width;
   int outer_tile;  // columns of a group in pack_outer
 
   // (rows of w, k) -> (P, k, slots * W), padded with zeros.
