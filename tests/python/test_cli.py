@@ -89,9 +89,11 @@ def test_mnist_pixels_start_with_memories_of_all_lengths(tmp_path, mnist_folder)
     assert lstm.input_size == 1
     i, f, g, o = lstm.params["bias_l0"].reshape(4, 8)
     np.testing.assert_allclose(i, -f, atol=1e-6)
-    assert ((f >= 0) & (f < np.log(783))).all()
+    assert ((f >= 0) & (f < np.log(159))).all()
     assert np.unique(f).size == 8
     np.testing.assert_allclose([g, o], 0, atol=1e-6)
+    inputs = np.abs(lstm.params["weight_ih_l0"])
+    assert 0.5 < inputs.max() <= 1
 
 
 def test_mnist_takes_any_piece_and_activation(tmp_path, mnist_folder):

@@ -40,7 +40,7 @@ class Preset:
     restarts: bool = False  # one cycle an epoch instead of one over all
     classic: bool = False  # the tutorial's start values and plain SGD
     piece: int = 28  # pixels fed at a time
-    chrono: bool = False  # gates that start with memories of all lengths
+    memory: int = 0  # gates start with memories of 1 to so many steps
 
 
 PRESETS = {
@@ -48,7 +48,7 @@ PRESETS = {
     "fast": Preset(128, 1, 1, 128, 1e-2),
     "best": Preset(128, 2, 8, 64, 6e-3, dropout=0.3),
     "classic": Preset(785, 1, 1, 1, 0.01, classic=True),
-    "pixels": Preset(128, 1, 4, 32, 4e-3, piece=1, chrono=True),
+    "pixels": Preset(128, 1, 6, 64, 1e-2, piece=1, memory=160),
 }
 
 
@@ -193,8 +193,8 @@ def build_model(
         forget_bias=None if preset.classic else 1.0,
         rng=rng,
     )
-    if preset.chrono:
-        _start_with_memories(lstm, images.x.shape[1], rng)
+    if preset.memory > 0:
+        _start_with_memories(lstm, min(preset.memory, images.x.shape[1]), rng)
     head = fl.Linear(preset.hidden, _CLASSES, rng=rng)
     if preset.classic:
         bound = math.sqrt(2 / (preset.hidden * _CLASSES))
@@ -205,11 +205,16 @@ def build_model(
 
 
 def _start_with_memories(lstm: fl.LSTM, steps: int, rng: np.random.Generator) -> None:
-    """Set the biases of forget and input gates for memories of 1 to `steps` steps.
+    """Start with memories of 1 to `steps` steps, and hear a single pixel.
 
-    Chrono initialisation: C. Tallec and Y. Ollivier (2018).
+    Biases of forget and input gates: chrono initialisation, C. Tallec and Y. Ollivier
+    (2018). The input's weights follow the number of inputs, not of hidden units: a
+    gate that is almost shut must still move when one of few inputs does.
     """
     hidden = lstm.hidden_size
+    inputs = lstm.params["weight_ih_l0"]
+    bound = 1 / math.sqrt(lstm.input_size)
+    inputs[...] = rng.uniform(-bound, bound, inputs.shape)
     for layer in range(lstm.num_layers):
         bias = lstm.params[f"bias_l{layer}"]
         memory = np.log(rng.uniform(1, max(steps - 1, 1), hidden))
