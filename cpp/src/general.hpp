@@ -61,6 +61,12 @@ bool projects(const LayerPlan<T>& plan) {
   return plan.options.proj_size > 0;
 }
 
+// The step has a product inside: W_hr h, or W_hn (r * h).
+template <class T>
+bool inner_product(const LayerPlan<T>& plan) {
+  return projects(plan) || resets_before(plan);
+}
+
 // W_hn of a GRU as slot 3 alone.
 inline PanelMap candidate_map(PanelMap map_h) {
   map_h.slot_begin = kSlots - 1;

@@ -43,7 +43,7 @@ struct GeneralForwardLoop {
     const Index stride = padded(plan, plan.hidden_size);
     const Index all = checked_product(plan.batch_size, stride);
     const Index all_out = checked_product(plan.batch_size, output_stride());
-    const bool second = projects(plan) || resets_before(plan);
+    const bool second = inner_product(plan);
     const Index outputs = projects(plan) ? plan.output_size : plan.hidden_size;
     vectors = take_vectors(plan, arena);
     transposed = arena.take<T>(second ? plan.hidden_size * outputs : 0);
@@ -98,7 +98,7 @@ struct GeneralForwardLoop {
 
   // The operand of the second product of a step, (inputs, outputs) in column blocks.
   void pack_columns() const {
-    if (!projects(plan) && !resets_before(plan)) return;
+    if (!inner_product(plan)) return;
     const Index outputs = projects(plan) ? plan.output_size : plan.hidden_size;
     const T* w = projects(plan) ? args.params.weight_hr
                                 : args.params.weight_hh + 2 * outputs * outputs;
@@ -262,7 +262,7 @@ struct GeneralForwardLoop {
       args.dropout.fill(plan.batch_size, plan.output_size, output_stride(), factors);
     }
     const Index all = plan.batch_size * cell.stride;
-    if (projects(plan) || resets_before(plan)) std::fill_n(inner, all, T(0));
+    if (inner_product(plan)) std::fill_n(inner, all, T(0));
     if (resets_before(plan)) std::fill_n(n_h, all, T(0));
     if (plan.options.zoneout_c > 0) std::fill_n(zone_c, all, T(0));
   }
