@@ -2,10 +2,10 @@
 // first. For every step t of a chunk:
 //   d_h_t = d_output_t + d_h_{t+1 -> t};  d_gates_t = cell'(d_h_t, d_c_t)
 //   d_h_{t -> t-1} = d_gates_t W_hh;      d_x_t = d_gates_t W_ih
-// and for the chunk as a whole, while its d_gates are in cache:
-// the weight gradients (weight_gradient.hpp). The chunks depend on the shape and the
-// lengths alone, so no sum depends on the number of threads. The rows of a chunk lie in
-// the order of time in both directions.
+// (the products: backward_products.hpp) and for the chunk as a whole, while its d_gates
+// are in cache, the weight gradients (weight_gradient.hpp). The chunks depend on the
+// shape and the lengths alone, so no sum depends on the number of threads. The rows of
+// a chunk lie in the order of time in both directions.
 //
 // A sequence may come in pieces. They are cut elsewhere than the chunks, which stay
 // those of the whole, and so do all bits. Used by layer_backward.cpp.
@@ -13,20 +13,12 @@
 
 #include <algorithm>
 
-#include "weight_gradient.hpp"
+#include "backward_products.hpp"
 
 namespace fastlstm {
 
 // Rows (t, n) of a chunk: 256 rows of 4 x 128 floats are 512 KB, half of a usual L2.
 constexpr Index kChunkRows = 256;
-
-// With fewer inputs than this, d_x is a dot product for each input: column blocks would
-// be mostly padding.
-constexpr Index kNarrowInput = 8;
-
-// See single_row(); measured with hidden 133 (faster unpacked) and 785 (slower).
-constexpr Index kUnpackedBytes = 512 << 10;
-constexpr Index kUnpackedSteps = 4;
 
 template <class T>
 struct BackwardLoop {
@@ -38,15 +30,14 @@ struct BackwardLoop {
   Index chunk_end;  // of the chunk that holds the last step of the piece
   PreviousState<T> previous;
   WeightGradient<T> weights;
-  T* columns_x = nullptr;  // W_ih for d_x: in column blocks, or in panels if narrow
-  T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
-  T* d_gates = nullptr;    // (P, chunk rows, 4 W)
-  T* d_h = nullptr;        // (N, padded units)
-  T* d_c = nullptr;        // LSTM: (P, N, W)
-  T* c_first = nullptr;    // LSTM: (P, N, W)
-  T* held_d_h = nullptr;   // as d_h, of the rows whose step is masked
-  T* held_d_c = nullptr;   // as d_c
-  T* zeros = nullptr;      // (padded units)
+  BackwardProducts<T> products;
+  T* d_gates = nullptr;   // (P, chunk rows, 4 W)
+  T* d_h = nullptr;       // (N, padded units)
+  T* d_c = nullptr;       // LSTM: (P, N, W)
+  T* c_first = nullptr;   // LSTM: (P, N, W)
+  T* held_d_h = nullptr;  // as d_h, of the rows whose step is masked
+  T* held_d_c = nullptr;  // as d_c
+  T* zeros = nullptr;     // (padded units)
 
   BackwardLoop(const LayerPlan<T>& of, const LayerBackward<T>& arrays)
       : whole(of),
@@ -55,23 +46,13 @@ struct BackwardLoop {
         piece_end(of.seq_len),
         chunk_end(of.seq_len),
         previous{plan, arrays.output, arrays.h0},
-        weights{plan, args, previous} {
+        weights{plan, args, previous},
+        products{plan, args, previous, weights, of.seq_len} {
     measure_chunks();
   }
   BackwardLoop(const BackwardLoop&) = delete;
   BackwardLoop& operator=(const BackwardLoop&) = delete;
 
-  Index blocks(Index cols) const {
-    return (cols + plan.gate_line() - 1) / plan.gate_line();
-  }
-  // A batch of one reads W_hh where it lies, if it stays in L2 or the steps are too few
-  // to repay packing: rows that straddle cache lines are read at half speed from L3.
-  bool single_row() const {
-    const Index bytes = plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)};
-    return plan.batch_size == 1 &&
-           (bytes <= kUnpackedBytes || whole.seq_len <= kUnpackedSteps);
-  }
-  bool narrow() const { return plan.input_size < kNarrowInput; }
   Index d_gate_panel() const { return weights.d_gate_panel(); }
 
   // Goes on to an earlier piece, or to the whole where it is the only one.
@@ -123,7 +104,7 @@ struct BackwardLoop {
       weights.pack(chunk, begin, end,
                    split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
       team.barrier();
-      if (args.d_x.data != nullptr) input_gradient(chunk, begin, end, team);
+      if (args.d_x.data != nullptr) products.input_gradient(chunk, begin, end, team);
       if (from >= piece_begin) {
         weights.add(chunk, team);
         next_chunk_end = from;
@@ -145,28 +126,11 @@ struct BackwardLoop {
     if (!split.by_rows) team.barrier();
     if (piece_begin + step > 0 || args.d_h0 != nullptr) {
       const Team shared = split.by_rows ? Team(0, 1) : team;
-      const Team::Range units = state_gradient(step, chunk_row, part, shared);
+      const Team::Range units =
+          products.state_gradient(step, chunk_row, part, shared, d_h);
       if (special) finish_state(t, part, units);
     }
     if (!split.by_rows) team.barrier();
-  }
-
-  // All threads of the team call this; ends with a barrier.
-  void pack_columns(const Team& team) const {
-    const Kernels<T>& k = *plan.kernels;
-    if (!single_row()) {
-      const Team::Range h = team.share(blocks(plan.hidden_size));
-      k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
-                     h.end, columns_h);
-    }
-    if (args.d_x.data != nullptr) {
-      const Team::Range x =
-          team.share(narrow() ? plan.panels : blocks(plan.input_size));
-      (narrow() ? k.pack_panels : k.pack_columns)(plan.map_x, args.params.weight_ih,
-                                                  plan.input_size, x.begin, x.end,
-                                                  columns_x);
-    }
-    team.barrier();
   }
 
   PanelRows<const T> c_before(Index t) const {
@@ -289,119 +253,7 @@ struct BackwardLoop {
     }
   }
 
-  // A product whose left side is rows of d_gates, over the slots of `map`.
-  ProductArgs<T> product_args(const PanelMap& map, Index chunk_row, Index rows) const {
-    ProductArgs<T> a{};
-    a.rows = rows;
-    a.a = d_gates + chunk_row * plan.gate_line() + map.slot_begin * plan.width;
-    a.a_row_stride = plan.gate_line();
-    a.a_panel_stride = d_gate_panel();
-    a.panels = plan.panels;
-    a.panel_size = slots_of(map) * plan.width;
-    a.padding = plan.padding();
-    return a;
-  }
-
-  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part. Returns the units
-  // that this thread has computed.
-  Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
-                             const Team& team) const {
-    const bool dropped = previous.factors != nullptr;
-    ProductArgs<T> a = product_args(plan.map_h, chunk_row, part.row_count());
-    a.c = (dropped ? previous.dropped_h : d_h) + part.rows.begin * plan.padded_units;
-    a.c_stride = plan.padded_units;
-    a.accumulate = plan.cell == CellKind::gru && !dropped;
-    Team::Range units{};
-    if (single_row()) {
-      units = team.share(plan.hidden_size, plan.width);
-      plan.kernels->row_product({&plan.map_h, units.begin, units.end, plan.hidden_size,
-                                 a.a, a.a_panel_stride, plan.panels,
-                                 args.params.weight_hh, a.c, a.accumulate});
-    } else {
-      const Team::Range range = team.share(blocks(plan.hidden_size));
-      a.block_begin = range.begin;
-      a.block_end = range.end;
-      a.descending = step % 2 != 0;
-      a.cols = plan.hidden_size;
-      a.b = columns_h;
-      plan.kernels->product(a);
-      units = {std::min(range.begin * plan.gate_line(), plan.hidden_size),
-               std::min(range.end * plan.gate_line(), plan.hidden_size)};
-    }
-    if (dropped) add_dropped(part, units);
-    return units;
-  }
-
-  // What W_hh hands back passes the mask that h passed; the GRU's direct part does not.
-  void add_dropped(const Part& part, const Team::Range& units) const {
-    const bool direct = plan.cell == CellKind::gru;
-    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
-      const Index row = n * plan.padded_units;
-      for (Index u = row + units.begin; u < row + units.end; ++u) {
-        const T through = previous.dropped_h[u] * previous.factors[u];
-        d_h[u] = direct ? d_h[u] + through : through;
-      }
-    }
-  }
-
-  // d_x of the steps [begin, end) of a chunk. The rows of a register tile are taken
-  // along all rows of the chunk where they follow each other, else along the longer of
-  // the two axes, batch or time.
-  void input_gradient(const Chunk& chunk, Index begin, Index end,
-                      const Team& team) const {
-    const Index steps = end - begin;
-    const Index first = plan.first_time(begin, end);
-    const Index first_row = plan.rows.first(first) - chunk.first_row;
-    const SequenceView<T>& d_x = args.d_x;
-    ProductArgs<T> a = product_args(plan.map_x, 0, 0);
-    a.block_end = blocks(plan.input_size);
-    a.cols = plan.input_size;
-    a.b = columns_x;
-    a.accumulate = args.accumulate_d_x;
-    const auto product =
-        narrow() ? plan.kernels->narrow_product : plan.kernels->product;
-    const auto rows_of = [&](Index row, const Team::Range& share) {
-      a.rows = share.end - share.begin;
-      a.a = product_args(plan.map_x, first_row + row, 0).a;
-      product(a);
-    };
-    if (plan.rows.offsets != nullptr ||
-        d_x.stride_t == plan.batch_size * d_x.stride_n) {
-      const Team::Range share = team.share(plan.rows_between(begin, end));
-      a.c = plan.rows.at(d_x, first, 0) + share.begin * d_x.stride_n;
-      a.c_stride = d_x.stride_n;
-      rows_of(share.begin, share);
-    } else if (plan.batch_size >= steps) {
-      const Team::Range share = team.share(plan.batch_size);
-      a.c_stride = d_x.stride_n;
-      for (Index i = 0; i < steps; ++i) {
-        a.c = plan.rows.at(d_x, first + i, share.begin);
-        rows_of(i * plan.batch_size + share.begin, share);
-      }
-    } else {
-      const Team::Range share = team.share(steps);
-      a.a_row_stride = plan.batch_size * plan.gate_line();
-      a.c_stride = d_x.stride_t;
-      for (Index n = 0; n < plan.batch_size; ++n) {
-        a.c = plan.rows.at(d_x, first + share.begin, n);
-        rows_of(share.begin * plan.batch_size + n, share);
-      }
-    }
-  }
-
-  // The weights packed for d_h and d_x, which pack_columns fills.
-  void take_columns(Arena& arena) {
-    const Index lanes = plan.panels * plan.width;
-    const auto padded = [&](Index cols) {
-      return (cols + plan.width - 1) / plan.width * plan.width;
-    };
-    const Index h_lines = single_row() ? 0 : lanes * slots_of(plan.map_h);
-    const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
-    columns_h = arena.take<T>(checked_product(h_lines, padded(plan.hidden_size)));
-    columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
-  }
-
-  // All other scratch but the sums of the weight gradient.
+  // All scratch but the weights of the products and the sums of the weight gradient.
   void take(Arena& arena) {
     const auto rows_of = [&](Index rows, Index values) {
       return arena.take<T>(checked_product(rows, values));

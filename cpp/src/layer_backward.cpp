@@ -83,7 +83,8 @@ struct JointBackward {
   JointBackward(const LayerPlan<T>& whole, const LayerBackward<T>& args,
                 BufferPool& pool)
       : plan(whole), loop(plan, args), split(choose_split(plan)) {
-    columns = acquire_pieces(pool, [&](Arena& arena) { loop.take_columns(arena); });
+    columns =
+        acquire_pieces(pool, [&](Arena& arena) { loop.products.take_columns(arena); });
     memory = acquire_pieces(pool, [&](Arena& arena) {
       loop.take(arena);
       loop.weights.take_sums(arena, split.threads);
@@ -95,7 +96,7 @@ struct JointBackward {
     const bool first = end == plan.seq_len;
     loop.set_piece(begin, end, args);
     auto body = [&](const Team& team) {
-      if (first) loop.pack_columns(team);
+      if (first) loop.products.pack_columns(team);
       loop.run(split, team);
     };
     parallel(split.threads, body);
@@ -136,7 +137,7 @@ struct GroupedBackward {
     }
     scratch.resize(pieces ? parts.size() : static_cast<std::size_t>(threads));
     memory = acquire_pieces(pool, [&](Arena& arena) {
-      joint.take_columns(arena);
+      joint.products.take_columns(arena);
       for (WeightGradient<T>& sum : sums) sum.take_sums(arena, threads);
       for (char*& piece : scratch) piece = arena.take<char>(static_cast<Index>(most));
     });
@@ -146,7 +147,7 @@ struct GroupedBackward {
     const bool first = end == plan.seq_len;
     const std::vector<WeightGradient<T>> others(sums.begin() + 1, sums.end());
     auto body = [&](const Team& team) {
-      if (first) joint.pack_columns(team);
+      if (first) joint.products.pack_columns(team);
       for (Index group = team.rank(); group < groups; group += team.size()) {
         const auto number = static_cast<std::size_t>(group);
         RowGroup<T>& part = *parts[number];
@@ -154,8 +155,8 @@ struct GroupedBackward {
           Arena arena(
               scratch[in_pieces ? number : static_cast<std::size_t>(team.rank())]);
           part.loop.take(arena);
-          part.loop.columns_x = joint.columns_x;
-          part.loop.columns_h = joint.columns_h;
+          part.loop.products.columns_x = joint.products.columns_x;
+          part.loop.products.columns_h = joint.products.columns_h;
           part.loop.weights.sum_into(sums[number]);
           part.loop.begin_state();
         }

@@ -1,0 +1,174 @@
+// The products of the backward time loop of one layer, and the weights packed for them:
+//   d_h_{t -> t-1} = d_gates_t W_hh;  d_x_t = d_gates_t W_ih
+// Threads share rows or columns of the results, so no sum is split between them. Used
+// by backward_loop.hpp; layer_backward.cpp has the weights packed.
+#pragma once
+
+#include <algorithm>
+
+#include "weight_gradient.hpp"
+
+namespace fastlstm {
+
+// With fewer inputs than this, d_x is a dot product for each input: column blocks would
+// be mostly padding.
+constexpr Index kNarrowInput = 8;
+
+// See single_row(); measured with hidden 133 (faster unpacked) and 785 (slower).
+constexpr Index kUnpackedBytes = 512 << 10;
+constexpr Index kUnpackedSteps = 4;
+
+template <class T>
+struct BackwardProducts {
+  const LayerPlan<T>& plan;  // of the piece at hand, as the arguments
+  const LayerBackward<T>& args;
+  const PreviousState<T>& previous;
+  const WeightGradient<T>& weights;  // for d_gates, which it reads as well
+  Index seq_len;                     // of the whole sequence
+  T* columns_x = nullptr;  // W_ih for d_x: in column blocks, or in panels if narrow
+  T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
+
+  Index blocks(Index cols) const {
+    return (cols + plan.gate_line() - 1) / plan.gate_line();
+  }
+  // A batch of one reads W_hh where it lies, if it stays in L2 or the steps are too few
+  // to repay packing: rows that straddle cache lines are read at half speed from L3.
+  bool single_row() const {
+    const Index bytes = plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)};
+    return plan.batch_size == 1 &&
+           (bytes <= kUnpackedBytes || seq_len <= kUnpackedSteps);
+  }
+  bool narrow() const { return plan.input_size < kNarrowInput; }
+
+  // The weights packed for d_h and d_x, which pack_columns fills.
+  void take_columns(Arena& arena) {
+    const Index lanes = plan.panels * plan.width;
+    const auto padded = [&](Index cols) {
+      return (cols + plan.width - 1) / plan.width * plan.width;
+    };
+    const Index h_lines = single_row() ? 0 : lanes * slots_of(plan.map_h);
+    const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
+    columns_h = arena.take<T>(checked_product(h_lines, padded(plan.hidden_size)));
+    columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
+  }
+
+  // All threads of the team call this; ends with a barrier.
+  void pack_columns(const Team& team) const {
+    const Kernels<T>& k = *plan.kernels;
+    if (!single_row()) {
+      const Team::Range h = team.share(blocks(plan.hidden_size));
+      k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
+                     h.end, columns_h);
+    }
+    if (args.d_x.data != nullptr) {
+      const Team::Range x =
+          team.share(narrow() ? plan.panels : blocks(plan.input_size));
+      (narrow() ? k.pack_panels : k.pack_columns)(plan.map_x, args.params.weight_ih,
+                                                  plan.input_size, x.begin, x.end,
+                                                  columns_x);
+    }
+    team.barrier();
+  }
+
+  // A product whose left side is rows of d_gates, over the slots of `map`.
+  ProductArgs<T> product_args(const PanelMap& map, Index chunk_row, Index rows) const {
+    ProductArgs<T> a{};
+    a.rows = rows;
+    a.a = weights.d_gates_of(0, chunk_row) + map.slot_begin * plan.width;
+    a.a_row_stride = plan.gate_line();
+    a.a_panel_stride = weights.d_gate_panel();
+    a.panels = plan.panels;
+    a.panel_size = slots_of(map) * plan.width;
+    a.padding = plan.padding();
+    return a;
+  }
+
+  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part. Returns the units
+  // that this thread has computed.
+  Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
+                             const Team& team, T* d_h) const {
+    const bool dropped = previous.factors != nullptr;
+    ProductArgs<T> a = product_args(plan.map_h, chunk_row, part.row_count());
+    a.c = (dropped ? previous.dropped_h : d_h) + part.rows.begin * plan.padded_units;
+    a.c_stride = plan.padded_units;
+    a.accumulate = plan.cell == CellKind::gru && !dropped;
+    Team::Range units{};
+    if (single_row()) {
+      units = team.share(plan.hidden_size, plan.width);
+      plan.kernels->row_product({&plan.map_h, units.begin, units.end, plan.hidden_size,
+                                 a.a, a.a_panel_stride, plan.panels,
+                                 args.params.weight_hh, a.c, a.accumulate});
+    } else {
+      const Team::Range range = team.share(blocks(plan.hidden_size));
+      a.block_begin = range.begin;
+      a.block_end = range.end;
+      a.descending = step % 2 != 0;
+      a.cols = plan.hidden_size;
+      a.b = columns_h;
+      plan.kernels->product(a);
+      units = {std::min(range.begin * plan.gate_line(), plan.hidden_size),
+               std::min(range.end * plan.gate_line(), plan.hidden_size)};
+    }
+    if (dropped) add_dropped(part, units, d_h);
+    return units;
+  }
+
+  // What W_hh hands back passes the mask that h passed; the GRU's direct part does not.
+  void add_dropped(const Part& part, const Team::Range& units, T* d_h) const {
+    const bool direct = plan.cell == CellKind::gru;
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+      const Index row = n * plan.padded_units;
+      for (Index u = row + units.begin; u < row + units.end; ++u) {
+        const T through = previous.dropped_h[u] * previous.factors[u];
+        d_h[u] = direct ? d_h[u] + through : through;
+      }
+    }
+  }
+
+  // d_x of the steps [begin, end) of a chunk. The rows of a register tile are taken
+  // along all rows of the chunk where they follow each other, else along the longer of
+  // the two axes, batch or time.
+  void input_gradient(const Chunk& chunk, Index begin, Index end,
+                      const Team& team) const {
+    const Index steps = end - begin;
+    const Index first = plan.first_time(begin, end);
+    const Index first_row = plan.rows.first(first) - chunk.first_row;
+    const SequenceView<T>& d_x = args.d_x;
+    ProductArgs<T> a = product_args(plan.map_x, 0, 0);
+    a.block_end = blocks(plan.input_size);
+    a.cols = plan.input_size;
+    a.b = columns_x;
+    a.accumulate = args.accumulate_d_x;
+    const auto product =
+        narrow() ? plan.kernels->narrow_product : plan.kernels->product;
+    const auto rows_of = [&](Index row, const Team::Range& share) {
+      a.rows = share.end - share.begin;
+      a.a = product_args(plan.map_x, first_row + row, 0).a;
+      product(a);
+    };
+    if (plan.rows.offsets != nullptr ||
+        d_x.stride_t == plan.batch_size * d_x.stride_n) {
+      const Team::Range share = team.share(plan.rows_between(begin, end));
+      a.c = plan.rows.at(d_x, first, 0) + share.begin * d_x.stride_n;
+      a.c_stride = d_x.stride_n;
+      rows_of(share.begin, share);
+    } else if (plan.batch_size >= steps) {
+      const Team::Range share = team.share(plan.batch_size);
+      a.c_stride = d_x.stride_n;
+      for (Index i = 0; i < steps; ++i) {
+        a.c = plan.rows.at(d_x, first + i, share.begin);
+        rows_of(i * plan.batch_size + share.begin, share);
+      }
+    } else {
+      const Team::Range share = team.share(steps);
+      a.a_row_stride = plan.batch_size * plan.gate_line();
+      a.c_stride = d_x.stride_t;
+      for (Index n = 0; n < plan.batch_size; ++n) {
+        a.c = plan.rows.at(d_x, first + share.begin, n);
+        rows_of(share.begin * plan.batch_size + n, share);
+      }
+    }
+  }
+};
+
+}  // namespace fastlstm
