@@ -9,12 +9,13 @@
 namespace fastlstm {
 namespace {
 
-// Below this many multiply-adds a call is too short to share (about 100 us).
-constexpr double kMinParallelWork = 4e6;
+// Below this many multiply-adds a call is too short to share: it takes less than 100
+// us, and a thread that sleeps takes 50 us to wake.
+constexpr double kMinParallelWork = 2e6;
 // Splitting every step needs this many multiply-adds a step to pay for its barriers.
-constexpr double kMinStepWork = 1e6;
+constexpr double kMinStepWork = 4e4;
 // By rows only if each thread has this many: fewer would waste register tiles.
-constexpr Index kMinRowsPerThread = 8;
+constexpr Index kMinRowsPerThread = 4;
 
 }  // namespace
 
@@ -79,7 +80,7 @@ Split choose_split(const LayerPlan<T>& plan) {
   if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork)
     return {1, true};
   const Index row_threads = rows / kMinRowsPerThread;
-  if (row_threads >= threads || step < kMinStepWork) {
+  if (row_threads >= threads || step < kMinStepWork || cpus_crowded()) {
     return {static_cast<int>(std::max<Index>(1, std::min<Index>(threads, row_threads))),
             true};
   }

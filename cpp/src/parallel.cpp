@@ -26,6 +26,14 @@ namespace {
 // in a spin cannot pay.
 constexpr std::chrono::microseconds kSpin{50};
 constexpr int kSpinsPerClockRead = 64;
+// A thread that keeps others waiting for so long has lost its CPU. Now and then it may:
+// not for more than a quarter of the time, of which kPatience is had in advance. Who
+// loses more is not relied on for a while.
+constexpr std::chrono::milliseconds kLate{1};
+constexpr std::chrono::milliseconds kLatest{3};  // counted at one time
+constexpr std::chrono::milliseconds kPatience{6};
+constexpr int kTimeForLoss = 4;
+constexpr std::chrono::milliseconds kCrowdedFor{256};
 constexpr int kMaxThreads = 1024;
 
 inline void pause() {
@@ -35,6 +43,37 @@ inline void pause() {
   __asm__ volatile("yield");
 #endif
 }
+
+using Clock = std::chrono::steady_clock;
+
+// See cpus_crowded().
+class Crowd {
+ public:
+  void note_late(Clock::duration late) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Clock::time_point now = Clock::now();
+    lost_ = std::max(Clock::duration(0), lost_ - (now - latest_) / kTimeForLoss) +
+            std::min<Clock::duration>(late, kLatest);
+    latest_ = now;
+    if (lost_ < kPatience) return;
+    lost_ = {};
+    until_.store((now + kCrowdedFor).time_since_epoch().count(),
+                 std::memory_order_relaxed);
+  }
+
+  bool is_here() const {
+    return Clock::now().time_since_epoch().count() <
+           until_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::mutex mutex_;
+  Clock::duration lost_{};
+  Clock::time_point latest_{};
+  std::atomic<Clock::rep> until_{0};
+};
+
+Crowd crowd;
 
 // A counter that threads wait on: spin first, then sleep.
 class Event {
@@ -52,20 +91,23 @@ class Event {
     }
   }
 
-  void wait_while(unsigned old, bool spin) {
+  // Returns how long it has slept.
+  Clock::duration wait_while(unsigned old, bool spin) {
     if (spin) {
-      const auto deadline = std::chrono::steady_clock::now() + kSpin;
+      const auto deadline = Clock::now() + kSpin;
       do {
         for (int i = 0; i < kSpinsPerClockRead; ++i) {
-          if (value() != old) return;
+          if (value() != old) return {};
           pause();
         }
-      } while (std::chrono::steady_clock::now() < deadline);
+      } while (Clock::now() < deadline);
     }
+    const auto begin = Clock::now();
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     wake_.wait(lock, [&] { return value_.load(std::memory_order_seq_cst) != old; });
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    return Clock::now() - begin;
   }
 
  private:
@@ -96,7 +138,9 @@ class Pool {
       barrier_arrived_.store(0, std::memory_order_relaxed);
       barrier_.set(phase + 1);
     } else {
-      barrier_.wait_while(phase, spin_.load(std::memory_order_relaxed));
+      const auto slept =
+          barrier_.wait_while(phase, spin_.load(std::memory_order_relaxed));
+      if (slept > kLate) crowd.note_late(slept);
     }
   }
 
@@ -213,6 +257,10 @@ int useful_threads(int max_threads) {
   if (max_threads > 0) threads = std::min(threads, max_threads);
   if (oversubscription.load(std::memory_order_relaxed)) return threads;
   return std::min(threads, available_cpus());
+}
+
+bool cpus_crowded() {
+  return !oversubscription.load(std::memory_order_relaxed) && crowd.is_here();
 }
 
 void allow_oversubscription(bool allow) {

@@ -35,6 +35,10 @@ class Team {
 // would only wait for each other at every barrier. Nor more than max_threads, unless 0.
 int useful_threads(int max_threads = 0);
 
+// Whether a thread was late by so much, a moment ago, that another program must have
+// had its CPU: then barriers that follow each other closely cost more than they bring.
+bool cpus_crowded();
+
 using RegionBody = void (*)(void* context, const Team& team);
 void run_region(int threads, RegionBody body, void* context);
 

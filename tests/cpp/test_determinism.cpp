@@ -16,7 +16,8 @@ constexpr Shape kByRows = {4, 64, 33, 128};
 constexpr Shape kByPanels = {3, 4, 300, 500};
 constexpr Shape kOneRow = {4, 1, 100, 1000};
 constexpr Shape kGroups = {240, 70, 3, 20};  // four, see row_groups
-constexpr Shape kEither = {9, 32, 33, 200};
+constexpr Shape kSmallSteps = {40, 1, 20, 260};
+constexpr Shape kEither = {9, 24, 33, 200};
 
 #if defined(FASTLSTM_EMULATED)
 constexpr int kThreadCounts[] = {3};  // an emulated CPU takes 40 times as long
@@ -121,6 +122,7 @@ TEST_CASE("the shapes below are shared as they say") {
     CHECK(split(kByRows, 8).by_rows);
     CHECK_FALSE(split(kByPanels, 2).by_rows);
     CHECK_FALSE(split(kOneRow, 2).by_rows);
+    CHECK_FALSE(split(kSmallSteps, 2).by_rows);
     CHECK(split(kEither, 2).by_rows);
     CHECK_FALSE(split(kEither, 8).by_rows);
   }
@@ -143,6 +145,10 @@ TEST_CASE_TEMPLATE("threads sharing panels give the same bits", T, float, double
 TEST_CASE_TEMPLATE("threads sharing a batch of one give the same bits", T, float,
                    double) {
   check_threads<T>(kOneRow);
+}
+
+TEST_CASE_TEMPLATE("threads sharing small steps give the same bits", T, float, double) {
+  check_threads<T>(kSmallSteps);
 }
 
 TEST_CASE_TEMPLATE("the way of sharing does not change the bits", T, float, double) {

@@ -1,9 +1,10 @@
 // The thread pool: every member runs once, barriers hold, callers from several threads,
-// nested regions, forked children, and how work is shared out.
+// nested regions, forked children, late threads, and how work is shared out.
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "parallel.hpp"
@@ -135,6 +136,23 @@ TEST_CASE("a call uses no more threads than there are CPUs") {
   CHECK(useful_threads() == 1);
   allow_oversubscription(true);
   set_num_threads(cpus);
+}
+
+TEST_CASE("a thread that comes late again and again tells that a CPU is crowded") {
+  allow_oversubscription(false);
+  auto body = [](const Team& team) {
+    for (int i = 0; i < 8; ++i) {
+      if (team.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      team.barrier();
+    }
+  };
+  parallel(2, body);
+  CHECK(cpus_crowded());
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  CHECK_FALSE(cpus_crowded());
+  allow_oversubscription(true);
+  parallel(2, body);
+  CHECK_FALSE(cpus_crowded());  // nobody is told where it is wanted
 }
 
 TEST_CASE("the number of threads is checked") {
