@@ -69,7 +69,7 @@ class Crowd {
  private:
   std::mutex mutex_;
   Clock::duration lost_{};
-  Clock::time_point latest_{};
+  Clock::time_point latest_;
   std::atomic<Clock::rep> until_{0};
 };
 
