@@ -199,7 +199,8 @@ void narrow_product(const ProductArgs<T>& g) {
 }
 
 // Vectors of columns from col_begin on, the last of which may have fewer real lanes.
-template <class V, class T>
+// kApart: every slot has sums of its own, which are added up at the end.
+template <class V, bool kApart, class T>
 struct RowProductTile {
   const RowProductArgs<T>& g;
   Index panel_begin, panel_end;
@@ -211,35 +212,53 @@ struct RowProductTile {
     const Index first_col = g.col_begin + vec * kWidth;
     const int lanes = panel_lanes<V>(g.col_end, first_col + kLast * kWidth);
     T* c = g.c + first_col;
-    V sums[kVecs];
+    V sums[kApart ? kSlots : 1][kVecs] = {};
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      sums[v] = !g.accumulate && panel_begin == 0 ? V::zero()
-                : v < kLast                       ? V::load(c + v * kWidth)
-                            : load_lanes<V>(c + v * kWidth, lanes);
+      sums[0][v] = !g.accumulate && panel_begin == 0 ? V::zero()
+                   : v < kLast                       ? V::load(c + v * kWidth)
+                               : load_lanes<V>(c + v * kWidth, lanes);
     }
     for (Index p = panel_begin; p < panel_end; ++p) {
-      const T* a = g.a + p * g.a_panel_stride;
-      for (int s = g.map->slot_begin; s < g.map->slot_end; ++s, a += kWidth) {
-        const Index unit = p * g.map->panel_units + g.map->slot_unit[s];
-        const int count = panel_lanes<V>(g.map->units, unit);
-        const T* w = g.w + (g.map->slot_row[s] + unit) * g.cols + first_col;
-        for (int j = 0; j < count; ++j, w += g.cols) {
-          const V left = V::set1(a[j]);
-#pragma GCC unroll 16
-          for (int v = 0; v < kLast; ++v) {
-            sums[v] = fma(left, V::load(w + v * kWidth), sums[v]);
-          }
-          sums[kLast] =
-              fma(left, load_lanes<V>(w + kLast * kWidth, lanes), sums[kLast]);
-        }
+      if constexpr (kApart) {
+#pragma GCC unroll 4
+        for (int s = 0; s < kSlots; ++s) add_slot(p, s, first_col, lanes, sums[s]);
+      } else {
+        for (int s = 0; s < kSlots; ++s) add_slot(p, s, first_col, lanes, sums[0]);
       }
     }
 #pragma GCC unroll 16
-    for (int v = 0; v < kLast; ++v) sums[v].store(c + v * kWidth);
-    store_lanes(sums[kLast], c + kLast * kWidth, lanes);
+    for (int v = 0; v < kVecs; ++v) {
+      V sum = sums[0][v];
+      if constexpr (kApart) sum = (sum + sums[1][v]) + (sums[2][v] + sums[3][v]);
+      store_lanes(sum, c + v * kWidth, v < kLast ? kWidth : lanes);
+    }
+  }
+
+  template <int kVecs>
+  [[gnu::always_inline]] void add_slot(Index p, int s, Index first_col, int lanes,
+                                       V (&sums)[kVecs]) const {
+    constexpr int kWidth = V::kWidth;
+    constexpr int kLast = kVecs - 1;
+    const PanelMap& map = *g.map;
+    if (s < map.slot_begin || s >= map.slot_end) return;
+    const T* a = g.a + p * g.a_panel_stride + (s - map.slot_begin) * kWidth;
+    const Index unit = p * map.panel_units + map.slot_unit[s];
+    const int count = panel_lanes<V>(map.units, unit);
+    const T* w = g.w + (map.slot_row[s] + unit) * g.cols + first_col;
+    for (int j = 0; j < count; ++j, w += g.cols) {
+      const V left = V::set1(a[j]);
+#pragma GCC unroll 16
+      for (int v = 0; v < kLast; ++v) {
+        sums[v] = fma(left, V::load(w + v * kWidth), sums[v]);
+      }
+      sums[kLast] = fma(left, load_lanes<V>(w + kLast * kWidth, lanes), sums[kLast]);
+    }
   }
 };
+
+// Vectors of a row whose sums alone would wait for each other.
+constexpr int kShortRow = 2;
 
 template <class V, class T = typename V::Value>
 void row_product(const RowProductArgs<T>& g) {
@@ -247,10 +266,14 @@ void row_product(const RowProductArgs<T>& g) {
   // twelve leave registers for the other operands.
   constexpr int kMostVecs = 12;
   const Index vecs = (g.col_end - g.col_begin + V::kWidth - 1) / V::kWidth;
+  // Whole rows that are short: depends on no thread's share of them.
+  if (g.cols <= kShortRow * V::kWidth) {
+    return for_row_tiles<kShortRow>(vecs, RowProductTile<V, true, T>{g, 0, g.panels});
+  }
   // Rows that take several tiles are read panel by panel, as they lie in memory.
   const Index step = vecs > kMostVecs ? 1 : g.panels;
   for (Index p = 0; p < g.panels; p += step) {
-    for_row_tiles<kMostVecs>(vecs, RowProductTile<V, T>{g, p, p + step});
+    for_row_tiles<kMostVecs>(vecs, RowProductTile<V, false, T>{g, p, p + step});
   }
 }
 

@@ -139,7 +139,8 @@ struct ProductArgs {
 
 // c (1, cols) = [c +] a w over the rows of w in panel order, w being row-major and not
 // packed: for a batch of one, where packing would cost as much as a few steps. Sums in
-// the order of `product`, to the same bits.
+// the order of `product`, to the same bits; but where a row has two vectors or fewer
+// each slot is summed apart, and then (0 + 1) + (2 + 3).
 template <class T>
 struct RowProductArgs {
   const PanelMap* map;
