@@ -50,7 +50,10 @@ using Clock = std::chrono::steady_clock;
 class Crowd {
  public:
   void note_late(Clock::duration late) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    // Never waits: one of several late threads will do, and a forked child may find
+    // the lock taken for good.
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return;
     const Clock::time_point now = Clock::now();
     lost_ = std::max(Clock::duration(0), lost_ - (now - latest_) / kTimeForLoss) +
             std::min<Clock::duration>(late, kLatest);
