@@ -141,8 +141,8 @@ TEST_CASE("a call uses no more threads than there are CPUs") {
 TEST_CASE("a thread that comes late again and again tells that a CPU is crowded") {
   allow_oversubscription(false);
   auto body = [](const Team& team) {
-    for (int i = 0; i < 8; ++i) {
-      if (team.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    for (int i = 0; i < 16; ++i) {
+      if (team.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(3));
       team.barrier();
     }
   };
