@@ -3,6 +3,8 @@
 // the product into the records, then row-wise kernels. Called by recurrent.cpp only.
 #pragma once
 
+#include <algorithm>
+
 #include "dropout.hpp"
 #include "layer.hpp"
 
@@ -185,6 +187,16 @@ void for_flagged_rows(const SequenceRows& rows, Index t, RowFlag flag, Index beg
   const std::uint8_t* flags = rows.flags_of(t);
   for (Index row = begin; row < end; ++row) {
     if ((flags[row] & flag) != 0) visit(row);
+  }
+}
+
+// (rows, units) -> (rows, stride), padded with zeros; null reads as zeros.
+template <class T>
+void pad_rows(const T* from, Index rows, Index units, Index stride, T* to) {
+  std::fill_n(to, rows * stride, T(0));
+  if (from == nullptr) return;
+  for (Index n = 0; n < rows; ++n) {
+    std::copy_n(from + n * units, units, to + n * stride);
   }
 }
 

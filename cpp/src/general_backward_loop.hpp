@@ -20,7 +20,7 @@ struct GeneralBackwardLoop {
   LayerPlan<T> plan;  // of the piece at hand, as the arguments
   LayerBackward<T> args;
   Index chunk_steps;
-  GeneralGradients<T> gradients{whole, args.grads, (chunk_steps * whole.batch_size)};
+  GeneralGradients<T> gradients{whole, args.grads, chunk_steps* whole.batch_size};
   Index piece_begin = 0;  // in the whole; the steps of the piece count from here
   GeneralCell<T> cell{};
   CellVectors<T> vectors{};
@@ -289,11 +289,7 @@ struct GeneralBackwardLoop {
 
   void begin_state() const {
     const auto copy = [&](const T* from, Index units, Index stride, T* to) {
-      std::fill_n(to, plan.batch_size * stride, T(0));
-      if (from == nullptr) return;
-      for (Index n = 0; n < plan.batch_size; ++n) {
-        std::copy_n(from + n * units, units, to + n * stride);
-      }
+      pad_rows(from, plan.batch_size, units, stride, to);
     };
     copy(args.d_h_n, plan.output_size, output_stride(), d_h);
     if (plan.lstm()) copy(args.d_c_n, plan.hidden_size, cell.stride, d_c);

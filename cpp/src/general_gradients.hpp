@@ -192,12 +192,7 @@ struct GeneralGradients {
                   const VectorSide<T>& side, T* grad) const {
     if (grad == nullptr || side.line == nullptr) return;
     for (Index p = panels.begin; p < panels.end; ++p) {
-      for (int s = map.slot_begin; s < map.slot_end; ++s) {
-        const Index unit = p * map.panel_units + map.slot_unit[s];
-        const Index lanes = std::min(plan.width, map.units - unit);
-        const T* from = side.d_vector + (p * kSlots + s) * plan.width;
-        for (Index j = 0; j < lanes; ++j) grad[map.slot_row[s] + unit + j] += from[j];
-      }
+      add_line(plan, map, p, side.d_vector, grad);
     }
   }
 };

@@ -249,15 +249,9 @@ struct GeneralForwardLoop {
   }
 
   void begin() const {
-    const auto copy = [&](const T* from, Index units, Index stride, T* to) {
-      std::fill_n(to, plan.batch_size * stride, T(0));
-      if (from == nullptr) return;
-      for (Index n = 0; n < plan.batch_size; ++n) {
-        std::copy_n(from + n * units, units, to + n * stride);
-      }
-    };
-    copy(args.h0, plan.output_size, output_stride(), h);
-    if (plan.lstm()) copy(args.c0, plan.hidden_size, cell.stride, c);
+    const Index rows = plan.batch_size;
+    pad_rows(args.h0, rows, plan.output_size, output_stride(), h);
+    if (plan.lstm()) pad_rows(args.c0, rows, plan.hidden_size, cell.stride, c);
     if (dropping()) {
       args.dropout.fill(plan.batch_size, plan.output_size, output_stride(), factors);
     }

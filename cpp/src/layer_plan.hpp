@@ -187,6 +187,19 @@ template <class T>
 void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
                   const Team& team, const PackedWeights<T>& packed);
 
+// Adds the line of one panel in sums (P, 4 W) to a vector with an element for each row
+// of the map.
+template <class T>
+void add_line(const LayerPlan<T>& plan, const PanelMap& map, Index panel, const T* sums,
+              T* to) {
+  for (int s = map.slot_begin; s < map.slot_end; ++s) {
+    const Index unit = panel * map.panel_units + map.slot_unit[s];
+    const Index lanes = std::min(plan.width, map.units - unit);
+    const T* from = sums + (panel * kSlots + s) * plan.width;
+    for (Index j = 0; j < lanes; ++j) to[map.slot_row[s] + unit + j] += from[j];
+  }
+}
+
 // The map of the one slot that bias_hn feeds: n_h, whose rows in bias_hn start at 0.
 inline PanelMap bias_hn_map(PanelMap map_h) {
   map_h.slot_begin = kSlots - 1;

@@ -228,19 +228,10 @@ struct WeightGradient {
   }
 
   void add_bias(Index p) const {
-    if (args.grads.bias != nullptr) add_bias(plan.map_x, p, args.grads.bias);
+    if (args.grads.bias != nullptr)
+      add_line(plan, plan.map_x, p, d_bias, args.grads.bias);
     if (args.grads.bias_hn != nullptr) {
-      add_bias(bias_hn_map(plan.map_h), p, args.grads.bias_hn);
-    }
-  }
-
-  // d_bias is a weight of one column whose lines hold all four slots.
-  void add_bias(const PanelMap& map, Index panel, T* bias) const {
-    for (int s = map.slot_begin; s < map.slot_end; ++s) {
-      const Index unit = panel * map.panel_units + map.slot_unit[s];
-      const Index lanes = std::min(plan.width, map.units - unit);
-      const T* from = d_bias + (panel * kSlots + s) * plan.width;
-      for (Index j = 0; j < lanes; ++j) bias[map.slot_row[s] + unit + j] += from[j];
+      add_line(plan, bias_hn_map(plan.map_h), p, d_bias, args.grads.bias_hn);
     }
   }
 };
