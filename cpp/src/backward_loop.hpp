@@ -157,6 +157,15 @@ struct BackwardLoop {
       a.d_output = plan.rows.at(args.d_output, t, row);
       a.d_output_stride = args.d_output.stride_n;
     }
+    if (step > 0) {
+      const Index next = plan.time_of(step - 1);
+      const PanelRows<const T> records = record_rows(plan, args.records, next, 0);
+      a.next_gates = records.at(row, 0);
+      a.next_gate_panel_stride = records.panel_stride;
+      if (a.d_output != nullptr) {
+        a.next_d_output = plan.rows.at(args.d_output, next, row);
+      }
+    }
     a.d_h = d_h + row * plan.padded_units;
     a.d_h_stride = plan.padded_units;
     a.d_gates = d_gates + chunk_row * plan.gate_line();

@@ -106,6 +106,9 @@ struct ProductTile {
     const bool padded = g.padding > 0 && panel_end == g.panels;
     const Index whole = padded ? panel_end - 1 : panel_end;
     for (Index p = panel_begin; p < whole; ++p) {
+      for (int r = 0; r < R; ++r) {
+        prefetch<kL1>(a + g.a_panel_stride + r * g.a_row_stride, g.panel_size);
+      }
       accumulate<0, kVecs, kWidth>(sums, a, g.a_row_stride, g.panel_size, b);
       a += g.a_panel_stride;
       b += g.panel_size * kVecs * kWidth;
@@ -290,6 +293,7 @@ inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
       sums[c][v] = g.accumulate ? V::load(d_w + (c * kVecs + v) * kSlot) : V::zero();
     }
   }
+  prefetch<kL1>(d_w + kTile * kVecs * kSlot, kTile * kVecs * kSlot);
   const T* d_gates = g.d_gates;
   for (Index k = 0; k < g.rows; ++k) {
     V left[kTile];

@@ -146,6 +146,19 @@ void lstm_forward(const PointwiseForwardArgs<T>& a) {
   }
 }
 
+// The four gates; the step at hand has read c already.
+template <int kSlot, class T>
+inline void prefetch_next(const PointwiseBackwardArgs<T>& a, Index row, Index panel) {
+  if (a.next_gates != nullptr) {
+    prefetch<kL2>(
+        a.next_gates + panel * a.next_gate_panel_stride + row * a.gate_row_stride,
+        kSlots * kSlot);
+  }
+  if (a.next_d_output != nullptr) {
+    prefetch<kL2>(a.next_d_output + row * a.d_output_stride + panel * kSlot, kSlot);
+  }
+}
+
 // d_c += d_h * o * tanh'(c);  d_o = d_h * tanh(c) * o (1 - o);
 // d_i = d_c * g * i (1 - i);  d_f = d_c * c_prev * f (1 - f);  d_g = d_c * i * (1 -
 // g^2); d_c_prev = d_c * f.  With other activations their derivatives take the place of
@@ -163,6 +176,7 @@ inline void lstm_backward_panel(const PointwiseBackwardArgs<T>& a, Index p) {
   T* d_c_io = a.d_c + p * a.d_c_panel_stride;
   T* d_gates = a.d_gates + p * a.d_gate_panel_stride;
   for (Index r = 0; r < a.rows; ++r) {
+    prefetch_next<kSlot>(a, r, p);
     const V i = V::load(gates);
     const V f = V::load(gates + kSlot);
     const V g = V::load(gates + 2 * kSlot);

@@ -135,22 +135,27 @@ void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T
 }
 
 // Row-major rows -> groups of kTile columns, row after row; the last group is narrower.
+// In blocks of rows, which stay in L1 from group to group.
 template <int kTile, class T>
 void pack_outer(const T* a, Index rows, Index cols, Index stride, Index first_row,
                 Index group_stride, T* packed) {
-  Index first = 0;
-  for (; first + kTile <= cols; first += kTile, packed += group_stride) {
-    const T* in = a + first;
-    T* out = packed + first_row * kTile;
-    for (Index r = 0; r < rows; ++r, out += kTile, in += stride) {
-      for (int c = 0; c < kTile; ++c) out[c] = in[c];
+  constexpr Index kBlockRows = 8;
+  const Index groups = cols / kTile;
+  const Index left = cols - groups * kTile;
+  for (Index begin = 0; begin < rows; begin += kBlockRows) {
+    const Index end = begin + kBlockRows < rows ? begin + kBlockRows : rows;
+    for (Index g = 0; g < groups; ++g) {
+      const T* in = a + begin * stride + g * kTile;
+      T* out = packed + g * group_stride + (first_row + begin) * kTile;
+      for (Index r = begin; r < end; ++r, out += kTile, in += stride) {
+        __builtin_memcpy(out, in, kTile * sizeof(T));
+      }
     }
-  }
-  const Index left = cols - first;
-  const T* in = a + first;
-  T* out = packed + first_row * left;
-  for (Index r = 0; r < rows; ++r, out += left, in += stride) {
-    for (Index c = 0; c < left; ++c) out[c] = in[c];
+    const T* in = a + begin * stride + groups * kTile;
+    T* out = packed + groups * group_stride + (first_row + begin) * left;
+    for (Index r = begin; r < end; ++r, out += left, in += stride) {
+      for (Index c = 0; c < left; ++c) out[c] = in[c];
+    }
   }
 }
 

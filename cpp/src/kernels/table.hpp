@@ -117,6 +117,10 @@ struct PointwiseBackwardArgs {
   T* d_gates;  // written: rows of 4 W, row stride 4 W
   Index d_gate_panel_stride;
   int cell_activation, output_activation;
+  // LSTM: gates and d_output of the step that comes next, to be fetched; may be null
+  const T* next_gates;
+  Index next_gate_panel_stride;
+  const T* next_d_output;
 };
 
 // c (rows, cols) = [init | c] + a b. a is stored in panels: element (r, p, k) at
