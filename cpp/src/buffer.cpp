@@ -78,7 +78,7 @@ BufferPool::BufferPool(std::size_t max_idle_blocks, bool shared)
 }
 
 Buffer BufferPool::acquire(std::size_t bytes) {
-  const bool large = bytes >= kHugePage;
+  const bool large = bytes >= kHugePage / 2;
   bytes = round_up(bytes == 0 ? 1 : bytes, large ? kHugePage : kAlignment);
   Buffer buffer;
   buffer.home_ = free_;

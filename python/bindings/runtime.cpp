@@ -2,11 +2,26 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
+#include "array.hpp"
 #include "fastlstm/fastlstm.hpp"
 
 namespace fastlstm::bindings {
 
 namespace py = pybind11;
+
+namespace {
+
+template <class T>
+py::array zeros(const Shape& shape) {
+  BufferPool pool(1);  // the array's memory keeps what it needs of it
+  py::array array = pooled_array<T>(pool, shape);
+  std::fill_n(static_cast<T*>(array.mutable_data()), array.size(), T(0));
+  return array;
+}
+
+}  // namespace
 
 void register_runtime(py::module_& m) {
   m.attr("version") = FASTLSTM_VERSION;
@@ -19,6 +34,14 @@ void register_runtime(py::module_& m) {
   m.def("allow_oversubscription", &allow_oversubscription, py::arg("allow"));
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  // Aligned to cache lines and, where it is large, to huge pages, which are asked for.
+  m.def(
+      "zeros",
+      [](const Shape& shape, const py::dtype& dtype) {
+        return dtype.equal(py::dtype::of<double>()) ? zeros<double>(shape)
+                                                    : zeros<float>(shape);
+      },
+      py::arg("shape"), py::arg("dtype"));
   using ReleaseGil = py::call_guard<py::gil_scoped_release>;
   m.def("probe_flops", &probe_flops, py::arg("threads"), py::arg("seconds"),
         ReleaseGil());

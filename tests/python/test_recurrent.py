@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastlstm as fl
+from fastlstm.nn.module import Module
 
 LAYERS = [fl.LSTM, fl.GRU, fl.RNN]
 
@@ -355,6 +356,19 @@ def test_recurrent_dropout_where_rows_go_back_in_groups(cls):
 
 
 # Copies and threads of Python
+
+
+def test_parameters_are_the_layers_own_on_whole_cache_lines():
+    given = {"weight": normal(2, 600, 600)[1], "bias": normal(3)}
+    layer = Module(given)
+    for name, value in given.items():
+        for array in (layer.params[name], layer.grads[name]):
+            assert array.dtype == value.dtype
+            assert array.flags.c_contiguous
+            assert array.ctypes.data % 64 == 0
+        np.testing.assert_array_equal(layer.params[name], value)
+        assert not np.shares_memory(layer.params[name], value)
+        assert not layer.grads[name].any()
 
 
 @pytest.mark.parametrize("cls", LAYERS)

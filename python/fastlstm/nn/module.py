@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastlstm import _core
 from fastlstm._checks import check_array, check_rng
 
 Array = npt.NDArray[Any]
@@ -28,7 +29,7 @@ class Module:
     Parameters
     ----------
     params : mapping of str to array
-        Initial values. The arrays are kept, C-contiguous, all of one dtype.
+        Initial values, all of one dtype, float32 or float64; they are copied.
 
     Attributes
     ----------
@@ -42,12 +43,13 @@ class Module:
     """Attributes that pickling and copying drop; `_reset_transient` remakes them."""
 
     def __init__(self, params: Mapping[str, Array]) -> None:
-        self.params: dict[str, Array] = {
-            name: np.ascontiguousarray(value) for name, value in params.items()
-        }
-        self.grads: dict[str, Array] = {
-            name: np.zeros_like(value) for name, value in self.params.items()
-        }
+        # Arrays of the core: on huge pages, large ones are read up to twice as fast.
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        for name, value in params.items():
+            self.params[name] = _core.zeros(value.shape, value.dtype)
+            self.params[name][...] = value
+            self.grads[name] = _core.zeros(value.shape, value.dtype)
 
     @property
     def dtype(self) -> np.dtype[Any]:
