@@ -21,7 +21,7 @@ struct Model<T>::Body {
   InitialState<T> initial;  // (L*D, ...)
   std::vector<std::vector<T>> arrays;
   mutable BufferPool pool;
-  mutable WeightCache<T> cache;
+  mutable WeightCache<T> cache{true};  // nobody can change the parameters
 
   // x: (T, N, I) -> y, as in Model::predict
   void run(const T* x, Index seq_len, Index batch_size, T* y) const;

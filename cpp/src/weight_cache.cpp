@@ -1,6 +1,7 @@
 // See weight_cache.hpp, and WeightCache in recurrent.hpp.
 #include "weight_cache.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 
@@ -8,32 +9,67 @@
 
 namespace fastlstm {
 
-template <class T>
-std::uint64_t parameter_checksum(const RecurrentConfig& config,
-                                 const LayerArrays<const T>* params) {
-  std::uint64_t sums[kChecksumLanes] = {};
-  const auto add = [&](const T* data, Index count) {
-    if (data == nullptr) return;
-    kernels<T>().checksum(data, static_cast<std::size_t>(count) * sizeof(T), sums);
+namespace {
+
+// Parameters that L2 does not hold are read by several threads, each array in this many
+// parts.
+constexpr std::size_t kSharedBytes = 1 << 20;
+constexpr int kParts = 8;
+
+// Calls body(data, count) for every array there is, in their order.
+template <class T, class Body>
+void for_each_parameter(const RecurrentConfig& config,
+                        const LayerArrays<const T>* params, const Body& body) {
+  const auto visit = [&](const T* data, Index count) {
+    if (data != nullptr) body(data, count);
   };
   const Index rows = config.gate_rows();
   for (Index i = 0; i < config.num_layers * config.directions(); ++i) {
     const Index input_size = i < config.directions()
                                  ? config.input_size
                                  : config.directions() * config.output_size();
-    add(params[i].weight_ih, rows * input_size);
-    add(params[i].weight_hh, rows * config.output_size());
-    add(params[i].bias, rows);
-    add(params[i].bias_hn, config.hidden_size);
-    add(params[i].weight_hr, config.output_size() * config.hidden_size);
-    add(params[i].weight_peephole, 3 * config.hidden_size);
-    add(params[i].gain_ih, rows);
-    add(params[i].gain_hh, rows);
-    add(params[i].gain_c, config.hidden_size);
-    add(params[i].bias_c, config.hidden_size);
+    visit(params[i].weight_ih, rows * input_size);
+    visit(params[i].weight_hh, rows * config.output_size());
+    visit(params[i].bias, rows);
+    visit(params[i].bias_hn, config.hidden_size);
+    visit(params[i].weight_hr, config.output_size() * config.hidden_size);
+    visit(params[i].weight_peephole, 3 * config.hidden_size);
+    visit(params[i].gain_ih, rows);
+    visit(params[i].gain_hh, rows);
+    visit(params[i].gain_c, config.hidden_size);
+    visit(params[i].bias_c, config.hidden_size);
   }
+}
+
+}  // namespace
+
+template <class T>
+std::uint64_t parameter_checksum(const RecurrentConfig& config,
+                                 const LayerArrays<const T>* params, int max_threads) {
+  const auto bytes_of = [](Index count) {
+    return static_cast<std::size_t>(count) * sizeof(T);
+  };
+  std::size_t bytes = 0;
+  for_each_parameter<T>(config, params, [&](const T* /*data*/, Index count) {
+    bytes += bytes_of(count);
+  });
+  const int parts = bytes < kSharedBytes ? 1 : kParts;
+  std::uint64_t sums[kParts][kChecksumLanes] = {};
+  auto body = [&](const Team& team) {
+    for (int part = team.rank(); part < parts; part += team.size()) {
+      for_each_parameter<T>(config, params, [&](const T* data, Index count) {
+        const Team::Range range = Team(part, parts).share(count);
+        kernels<T>().checksum(data + range.begin, bytes_of(range.end - range.begin),
+                              sums[part]);
+      });
+    }
+  };
+  const bool alone = parts == 1 || cpus_crowded();
+  parallel(alone ? 1 : std::min(useful_threads(max_threads), parts), body);
   std::uint64_t sum = 0;
-  for (const std::uint64_t lane : sums) sum = mix_bits(sum ^ lane);
+  for (int part = 0; part < parts; ++part) {
+    for (const std::uint64_t lane : sums[part]) sum = mix_bits(sum ^ lane);
+  }
   return sum;
 }
 
@@ -62,7 +98,10 @@ std::shared_ptr<const PackedStack<T>> cached_weights(const RecurrentConfig& conf
                                                      const ForwardArgs<T>& args,
                                                      const SequenceRows& rows,
                                                      BufferPool& pool) {
-  const std::uint64_t checksum = parameter_checksum(config, args.params);
+  const std::uint64_t checksum =
+      args.cache->constant()
+          ? 0
+          : parameter_checksum(config, args.params, args.max_threads);
   auto kept = args.cache->latest();
   if (kept != nullptr && kept->checksum == checksum && kept->kernels == &kernels<T>()) {
     return kept;
@@ -95,9 +134,10 @@ void WeightCache<T>::replace(std::shared_ptr<const PackedStack<T>> next) {
 }
 
 template std::uint64_t parameter_checksum<float>(const RecurrentConfig&,
-                                                 const LayerArrays<const float>*);
+                                                 const LayerArrays<const float>*, int);
 template std::uint64_t parameter_checksum<double>(const RecurrentConfig&,
-                                                  const LayerArrays<const double>*);
+                                                  const LayerArrays<const double>*,
+                                                  int);
 template PackedLayers<float> pack_layers<float>(
     const std::vector<LayerPlan<float>>&, const std::vector<LayerArrays<const float>>&,
     BufferPool&);

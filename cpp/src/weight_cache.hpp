@@ -10,10 +10,10 @@
 
 namespace fastlstm {
 
-// Of all parameters, in their order; at memory speed.
+// Of all parameters, at memory speed; the same for any number of threads.
 template <class T>
 std::uint64_t parameter_checksum(const RecurrentConfig& config,
-                                 const LayerArrays<const T>* params);
+                                 const LayerArrays<const T>* params, int max_threads);
 
 template <class T>
 struct PackedLayers {

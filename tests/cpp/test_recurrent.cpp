@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "fastlstm/threads.hpp"
 #include "recurrent_problem.hpp"
 
 namespace fastlstm::testing {
@@ -202,6 +203,45 @@ TEST_CASE("kept weights give the same bits until a parameter changes") {
     cache.clear();
     CHECK((cache.latest() == nullptr));
   }
+}
+
+TEST_CASE("a change of large parameters is noticed by any number of threads") {
+  Problem<float> problem(make_config(CellKind::lstm, 3, 300), 1, 1);
+  Problem<float> keeping = problem;
+  WeightCache<float> cache;
+  keeping.cache = &cache;
+  CHECK(keeping.infer() == problem.infer());
+  const auto kept = cache.latest();
+  std::vector<float>& weights = problem.params[0][1];
+  const std::size_t steps = 13;
+  for (std::size_t i = 0; i <= steps; ++i) {
+    for (const int threads : {1, 2, 3, 8}) {
+      set_num_threads(threads);
+      keeping.infer();
+      CHECK((cache.latest() == kept));
+    }
+    float& weight = weights[i * (weights.size() - 1) / steps];
+    const float before = weight;
+    weight += 0.25f;
+    keeping.params = problem.params;
+    CHECK(keeping.infer() == problem.infer());
+    weight = before;
+    keeping.params = problem.params;
+    keeping.infer();
+    cache.replace(kept);
+  }
+  set_num_threads(available_cpus());
+}
+
+TEST_CASE("a cache of constant parameters never looks at them again") {
+  Problem<float> problem(make_config(CellKind::lstm, 3, 9), 4, 2);
+  WeightCache<float> cache(true);
+  problem.cache = &cache;
+  const Outcome<float> before = problem.infer();
+  problem.params[0][1][0] += 1;
+  CHECK(problem.infer() == before);
+  cache.clear();
+  CHECK_FALSE(problem.infer() == before);
 }
 
 TEST_CASE("threads that share kept weights") {

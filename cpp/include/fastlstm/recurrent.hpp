@@ -132,6 +132,10 @@ struct PackedStack;  // of the core
 template <class T>
 class FASTLSTM_API WeightCache {
  public:
+  // constant: the parameters never change, so that no checksum is needed.
+  explicit WeightCache(bool constant = false) : constant_(constant) {}
+  bool constant() const { return constant_; }
+
   // Gives the memory back.
   void clear() { replace(nullptr); }
 
@@ -140,6 +144,7 @@ class FASTLSTM_API WeightCache {
   void replace(std::shared_ptr<const PackedStack<T>> next);
 
  private:
+  bool constant_;
   mutable std::mutex mutex_;
   std::shared_ptr<const PackedStack<T>> latest_;
 };
