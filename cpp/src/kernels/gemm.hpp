@@ -71,8 +71,31 @@ inline void for_row_tiles(Index rows, const Tile& tile) {
   }
 }
 
-// The terms of the panels [panel_begin, panel_end) for rows of one block of columns.
-template <class V, int kVecs, class T>
+// last[r] += the same for the vector behind kVecs whole ones, which may be narrower.
+template <int kVecs, int kSlot, class V, class Last, int kRows, int kAcc>
+inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows],
+                            const typename V::Value* a, Index a_stride, Index size,
+                            const typename V::Value* b) {
+  for (Index k = 0; k < size; ++k, b += (kVecs + 1) * kSlot) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      const V right = V::load(b + v * kSlot);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        sums[r][v] = fma(V::set1(a[r * a_stride + k]), right, sums[r][v]);
+      }
+    }
+    const Last right = Last::load(b + kVecs * kSlot);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      last[r] = fma(Last::set1(a[r * a_stride + k]), right, last[r]);
+    }
+  }
+}
+
+// The terms of the panels [panel_begin, panel_end) for rows of one block of columns:
+// kVecs whole vectors and the last one, which may have fewer real lanes.
+template <class V, class Last, int kVecs, class T>
 struct ProductTile {
   const ProductArgs<T>& g;
   Index block;
@@ -81,54 +104,49 @@ struct ProductTile {
   template <int R>
   void run(Index row) const {
     constexpr int kWidth = V::kWidth;
+    constexpr int kLine = (kVecs + 1) * kWidth;
     const Index first_col = block * kSlots * kWidth;
-    const Index last_vec = first_col + (kVecs - 1) * kWidth;
-    const int tail =
-        static_cast<int>(g.cols - last_vec < kWidth ? g.cols - last_vec : kWidth);
+    const int lanes = panel_lanes<Last>(g.cols, first_col + kVecs * kWidth);
+    const bool more = g.accumulate || panel_begin > 0;
+    const T* init = g.init == nullptr ? nullptr : g.init + first_col;
     T* c = g.c + row * g.c_stride + first_col;
-    V sums[R][kVecs];
+    V sums[R][kVecs > 0 ? kVecs : 1];
+    Last last[R];
     for (int r = 0; r < R; ++r) {
+      const T* old = c + r * g.c_stride;
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) {
-        if (g.accumulate || panel_begin > 0) {
-          const T* old = c + r * g.c_stride + v * kWidth;
-          sums[r][v] = v + 1 < kVecs || tail == kWidth ? V::load(old)
-                                                       : V::load_partial(old, tail);
-        } else {
-          sums[r][v] =
-              g.init == nullptr ? V::zero() : V::load(g.init + first_col + v * kWidth);
-        }
+        sums[r][v] = more              ? V::load(old + v * kWidth)
+                     : init == nullptr ? V::zero()
+                                       : V::load(init + v * kWidth);
       }
+      last[r] = more              ? load_lanes<Last>(old + kVecs * kWidth, lanes)
+                : init == nullptr ? Last::zero()
+                                  : Last::load(init + kVecs * kWidth);
     }
     const T* a = g.a + row * g.a_row_stride + panel_begin * g.a_panel_stride;
-    const T* b =
-        g.b + (first_col * g.panels + panel_begin * kVecs * kWidth) * g.panel_size;
+    const T* b = g.b + (first_col * g.panels + panel_begin * kLine) * g.panel_size;
     const bool padded = g.padding > 0 && panel_end == g.panels;
     const Index whole = padded ? panel_end - 1 : panel_end;
     for (Index p = panel_begin; p < whole; ++p) {
       for (int r = 0; r < R; ++r) {
         prefetch<kL1>(a + g.a_panel_stride + r * g.a_row_stride, g.panel_size);
       }
-      accumulate<0, kVecs, kWidth>(sums, a, g.a_row_stride, g.panel_size, b);
+      accumulate_line<kVecs, kWidth>(sums, last, a, g.a_row_stride, g.panel_size, b);
       a += g.a_panel_stride;
-      b += g.panel_size * kVecs * kWidth;
+      b += g.panel_size * kLine;
     }
     if (padded) {
       for (Index slot = 0; slot < g.panel_size; slot += kWidth) {
-        accumulate<0, kVecs, kWidth>(sums, a + slot, g.a_row_stride, kWidth - g.padding,
-                                     b + slot * kVecs * kWidth);
+        accumulate_line<kVecs, kWidth>(sums, last, a + slot, g.a_row_stride,
+                                       kWidth - g.padding, b + slot * kLine);
       }
     }
     for (int r = 0; r < R; ++r) {
+      T* out = c + r * g.c_stride;
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) {
-        T* out = c + r * g.c_stride + v * kWidth;
-        if (v + 1 < kVecs || tail == kWidth) {
-          sums[r][v].store(out);
-        } else {
-          sums[r][v].store_partial(out, tail);
-        }
-      }
+      for (int v = 0; v < kVecs; ++v) sums[r][v].store(out + v * kWidth);
+      store_lanes(last[r], out + kVecs * kWidth, lanes);
     }
   }
 };
@@ -148,34 +166,42 @@ inline Index panels_at_once(const ProductArgs<T>& g) {
   return panel_bytes < Isa::kBlockBytes ? Isa::kBlockBytes / panel_bytes : 1;
 }
 
-// One block of columns.
-template <class V, class Isa, int kVecs, class T>
+// One block of kVecs whole vectors of columns and the last one.
+template <class V, class Isa, class Last, int kVecs, class T>
 inline void product_block(const ProductArgs<T>& g, Index block) {
   const Index step = panels_at_once<V, Isa>(g);
   for (Index p = 0; p < g.panels; p += step) {
     const Index end = p + step < g.panels ? p + step : g.panels;
-    for_row_tiles<Isa::kTileRows>(g.rows, ProductTile<V, kVecs, T>{g, block, p, end});
+    for_row_tiles<Isa::kTileRows>(g.rows,
+                                  ProductTile<V, Last, kVecs, T>{g, block, p, end});
+  }
+}
+
+template <class V, class Isa, class Last, class T>
+inline void product_columns(const ProductArgs<T>& g, Index block, Index whole) {
+  switch (whole) {
+    case 0:
+      return product_block<V, Isa, Last, 0>(g, block);
+    case 1:
+      return product_block<V, Isa, Last, 1>(g, block);
+    case 2:
+      return product_block<V, Isa, Last, 2>(g, block);
+    default:
+      return product_block<V, Isa, Last, 3>(g, block);
   }
 }
 
 template <class V, class Isa, class T = typename V::Value>
 void product(const ProductArgs<T>& g) {
-  constexpr int kWidth = V::kWidth;
+  constexpr Index kBlock = kSlots * V::kWidth;
   for (Index i = 0; i < g.block_end - g.block_begin; ++i) {
     const Index b = g.descending ? g.block_end - 1 - i : g.block_begin + i;
-    const Index left = g.cols - b * kSlots * kWidth;
-    switch (left >= kSlots * kWidth ? 4 : (left + kWidth - 1) / kWidth) {
-      case 1:
-        product_block<V, Isa, 1>(g, b);
-        break;
-      case 2:
-        product_block<V, Isa, 2>(g, b);
-        break;
-      case 3:
-        product_block<V, Isa, 3>(g, b);
-        break;
-      default:
-        product_block<V, Isa, 4>(g, b);
+    const Index left = g.cols - b * kBlock < kBlock ? g.cols - b * kBlock : kBlock;
+    const Index whole = (left - 1) / V::kWidth;
+    if (fits_half<V, Isa>(static_cast<int>(left - whole * V::kWidth))) {
+      product_columns<V, Isa, HalfOf<V, Isa>>(g, b, whole);
+    } else {
+      product_columns<V, Isa, V>(g, b, whole);
     }
   }
 }
