@@ -2,6 +2,7 @@
 // backward. Called by recurrent.cpp and checkpoints.cpp only.
 #pragma once
 
+#include <array>
 #include <functional>
 
 #include "dropout.hpp"
@@ -54,6 +55,12 @@ struct LayerBackward {
 template <class T>
 void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
                    BufferPool& pool);
+
+// Both directions of a layer, side by side where threads cannot share the rows: then
+// they need fewer barriers, or none.
+template <class T>
+void directions_forward(const std::array<LayerPlan<T>, 2>& plans,
+                        const std::array<LayerForward<T>, 2>& args, BufferPool& pool);
 
 template <class T>
 void layer_backward(const LayerPlan<T>& plan, const LayerBackward<T>& args,

@@ -1,5 +1,6 @@
 // The forward pass of one layer: scratch memory, the time loop, the last state.
 #include <algorithm>
+#include <array>
 
 #include "forward_loop.hpp"
 
@@ -32,44 +33,99 @@ void write_last_state(const ForwardLoop<T>& loop, const LayerForward<T>& args) {
   }
 }
 
+// One direction: its scratch memory and its time loop.
+template <class T>
+struct DirectionForward {
+  const LayerPlan<T>& plan;
+  const LayerForward<T>& args;
+  PreviousState<T> previous;
+  ForwardLoop<T> loop;
+  Split split;
+  Buffer memory;
+
+  DirectionForward(const LayerPlan<T>& of, const LayerForward<T>& arrays,
+                   BufferPool& pool)
+      : plan(of),
+        args(arrays),
+        previous{plan,
+                 {args.output.data, args.output.stride_t, args.output.stride_n},
+                 args.h0},
+        loop{plan, args.x, args.output, previous},
+        split(choose_split(plan)) {
+    loop.records = args.records;
+    T* zeros = nullptr;
+    memory = acquire_pieces(pool, [&](Arena& arena) {
+      loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);
+      loop.take(arena);
+      loop.state = arena.take<T>(
+          plan.lstm() ? checked_product(plan.batch_size, plan.panels * plan.width) : 0);
+      previous.take(arena, args.dropout);
+      zeros = arena.take<T>(plan.padded_units);
+    });
+    std::fill_n(zeros, plan.padded_units, T(0));
+    previous.zeros = zeros;
+    if (previous.factors != nullptr) {
+      args.dropout.fill(plan.batch_size, plan.hidden_size, plan.padded_units,
+                        previous.factors);
+    }
+    if (plan.lstm()) pack_state(plan, args.c0, loop.state);
+  }
+  DirectionForward(const DirectionForward&) = delete;
+  DirectionForward& operator=(const DirectionForward&) = delete;
+
+  // All threads of the team call this.
+  void run(const Team& team) {
+    if (args.packed == nullptr) pack_weights(plan, args.params, team, loop.packed);
+    loop.run(split, team);
+  }
+};
+
 }  // namespace
 
 template <class T>
 void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
                    BufferPool& pool) {
-  PreviousState<T> previous{
-      plan, {args.output.data, args.output.stride_t, args.output.stride_n}, args.h0};
-  ForwardLoop<T> loop{plan, args.x, args.output, previous};
-  loop.records = args.records;
-  T* zeros = nullptr;
-  const Buffer memory = acquire_pieces(pool, [&](Arena& arena) {
-    loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);
-    loop.take(arena);
-    loop.state = arena.take<T>(
-        plan.lstm() ? checked_product(plan.batch_size, plan.panels * plan.width) : 0);
-    previous.take(arena, args.dropout);
-    zeros = arena.take<T>(plan.padded_units);
-  });
-  std::fill_n(zeros, plan.padded_units, T(0));
-  previous.zeros = zeros;
-  if (previous.factors != nullptr) {
-    args.dropout.fill(plan.batch_size, plan.hidden_size, plan.padded_units,
-                      previous.factors);
-  }
-  if (plan.lstm()) pack_state(plan, args.c0, loop.state);
+  DirectionForward<T> pass(plan, args, pool);
+  auto body = [&](const Team& team) { pass.run(team); };
+  parallel(pass.split.threads, body);
+  write_last_state(pass.loop, args);
+}
 
-  const Split split = choose_split(plan);
+template <class T>
+void directions_forward(const std::array<LayerPlan<T>, 2>& plans,
+                        const std::array<LayerForward<T>, 2>& args, BufferPool& pool) {
+  if (!side_by_side(plans[0])) {
+    for (const std::size_t i : {0, 1}) layer_forward(plans[i], args[i], pool);
+    return;
+  }
+  std::array<LayerPlan<T>, 2> halves = plans;
+  for (LayerPlan<T>& plan : halves)
+    plan.max_threads = useful_threads(plan.max_threads) / 2;
+  DirectionForward<T> first(halves[0], args[0], pool);
+  DirectionForward<T> second(halves[1], args[1], pool);
+  const int threads = 2 * first.split.threads;
   auto body = [&](const Team& team) {
-    if (args.packed == nullptr) pack_weights(plan, args.params, team, loop.packed);
-    loop.run(split, team);
+    if (team.size() == threads) {
+      (team.half() == 0 ? first : second).run(team.half_team());
+    } else if (team.rank() == 0) {  // there are not so many
+      first.run(Team(0, 1));
+      second.run(Team(0, 1));
+    }
   };
-  parallel(split.threads, body);
-  write_last_state(loop, args);
+  parallel(threads, body);
+  write_last_state(first.loop, args[0]);
+  write_last_state(second.loop, args[1]);
 }
 
 template void layer_forward<float>(const LayerPlan<float>&, const LayerForward<float>&,
                                    BufferPool&);
 template void layer_forward<double>(const LayerPlan<double>&,
                                     const LayerForward<double>&, BufferPool&);
+template void directions_forward<float>(const std::array<LayerPlan<float>, 2>&,
+                                        const std::array<LayerForward<float>, 2>&,
+                                        BufferPool&);
+template void directions_forward<double>(const std::array<LayerPlan<double>, 2>&,
+                                         const std::array<LayerForward<double>, 2>&,
+                                         BufferPool&);
 
 }  // namespace fastlstm

@@ -17,6 +17,21 @@ constexpr double kMinStepWork = 4e4;
 // By rows only if each thread has this many: fewer would waste register tiles.
 constexpr Index kMinRowsPerThread = 4;
 
+// Rows of a step, on average where the batch is ragged.
+template <class T>
+Index step_rows(const LayerPlan<T>& plan) {
+  return plan.rows.total() / std::max<Index>(1, plan.seq_len);
+}
+
+// Multiply-adds of a step.
+template <class T>
+double step_work(const LayerPlan<T>& plan) {
+  const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
+  return static_cast<double>(step_rows(plan) * slots) *
+         static_cast<double>(plan.padded_units) *
+         static_cast<double>(plan.input_size + plan.hidden_size);
+}
+
 }  // namespace
 
 template <class T>
@@ -71,20 +86,22 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
 template <class T>
 Split choose_split(const LayerPlan<T>& plan) {
   const int threads = useful_threads(plan.max_threads);
-  const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
-  // Rows of a step, on average where the batch is ragged.
-  const Index rows = plan.rows.total() / std::max<Index>(1, plan.seq_len);
-  const auto step = static_cast<double>(rows * slots) *
-                    static_cast<double>(plan.padded_units) *
-                    static_cast<double>(plan.input_size + plan.hidden_size);
+  const double step = step_work(plan);
   if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork)
     return {1, true};
-  const Index row_threads = rows / kMinRowsPerThread;
+  const Index row_threads = step_rows(plan) / kMinRowsPerThread;
   if (row_threads >= threads || step < kMinStepWork || cpus_crowded()) {
     return {static_cast<int>(std::max<Index>(1, std::min<Index>(threads, row_threads))),
             true};
   }
   return {static_cast<int>(std::min<Index>(threads, plan.panels)), false};
+}
+
+template <class T>
+bool side_by_side(const LayerPlan<T>& plan) {
+  const int threads = useful_threads(plan.max_threads);
+  return threads % 2 == 0 && step_rows(plan) / kMinRowsPerThread < threads &&
+         step_work(plan) * static_cast<double>(plan.seq_len) >= kMinParallelWork;
 }
 
 template <class T>
@@ -166,6 +183,7 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
 template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool,
                                            const SequenceRows&);
 template Split choose_split<float>(const LayerPlan<float>&);
+template bool side_by_side<float>(const LayerPlan<float>&);
 template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&, Index);
 template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
 template void unpack_state<float>(const LayerPlan<float>&,
@@ -179,6 +197,7 @@ template void pack_weights<float>(const LayerPlan<float>&,
 template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool,
                                              const SequenceRows&);
 template Split choose_split<double>(const LayerPlan<double>&);
+template bool side_by_side<double>(const LayerPlan<double>&);
 template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&,
                               Index);
 template void pack_state<double>(const LayerPlan<double>&, const double*, double*);

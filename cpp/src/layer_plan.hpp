@@ -92,6 +92,10 @@ struct Split {
 template <class T>
 Split choose_split(const LayerPlan<T>& plan);
 
+// Whether two directions of this layer run side by side, each on half of the threads.
+template <class T>
+bool side_by_side(const LayerPlan<T>& plan);
+
 struct Part {
   Team::Range rows;
   Team::Range panels;

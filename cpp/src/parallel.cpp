@@ -120,6 +120,25 @@ class Event {
   std::condition_variable wake_;
 };
 
+class Barrier {
+ public:
+  // The last of `size` threads to arrive lets the others go on.
+  void wait(int size, bool spin) {
+    const unsigned phase = phase_.value();
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.set(phase + 1);
+    } else {
+      const auto slept = phase_.wait_while(phase, spin);
+      if (slept > kLate) crowd.note_late(slept);
+    }
+  }
+
+ private:
+  Event phase_;
+  std::atomic<int> arrived_{0};
+};
+
 class Pool {
  public:
   void run(int threads, RegionBody body, void* context) {
@@ -130,21 +149,12 @@ class Pool {
     start_.set(((start_.value() >> kSizeBits) + 1) << kSizeBits |
                static_cast<unsigned>(threads));
     body(context, Team(0, threads));
-    barrier();
+    barrier(0, threads);
   }
 
-  // All threads of the running region; the last one to arrive lets the others go on.
-  void barrier() {
-    const unsigned phase = barrier_.value();
-    const int size = team_size(start_.value());
-    if (barrier_arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
-      barrier_arrived_.store(0, std::memory_order_relaxed);
-      barrier_.set(phase + 1);
-    } else {
-      const auto slept =
-          barrier_.wait_while(phase, spin_.load(std::memory_order_relaxed));
-      if (slept > kLate) crowd.note_late(slept);
-    }
+  // `size` threads of the running region: all, or one of its halves.
+  void barrier(int which, int size) {
+    barriers_[which].wait(size, spin_.load(std::memory_order_relaxed));
   }
 
   std::atomic<bool> busy{false};
@@ -174,7 +184,7 @@ class Pool {
       spin = rank < size && spin_.load(std::memory_order_relaxed);
       if (rank >= size) continue;
       body_(context_, Team(rank, size));
-      barrier();
+      barrier(0, size);
     }
   }
 
@@ -186,8 +196,7 @@ class Pool {
   }
 
   Event start_;
-  Event barrier_;
-  std::atomic<int> barrier_arrived_{0};
+  Barrier barriers_[3];
   std::atomic<bool> spin_{true};
   RegionBody body_ = nullptr;
   void* context_ = nullptr;
@@ -271,7 +280,7 @@ void allow_oversubscription(bool allow) {
 }
 
 void Team::barrier() const {
-  if (size_ > 1) pool().barrier();
+  if (size_ > 1) pool().barrier(barrier_, size_);
 }
 
 void run_region(int threads, RegionBody body, void* context) {

@@ -1,6 +1,7 @@
 // The one place that owns threads. parallel(n, f) runs f(team) on n threads, the caller
 // among them; team.barrier() waits for all of them. Waiting spins for a moment, then
-// sleeps. A call made while another region runs gets a team of one.
+// sleeps. A call made while another region runs gets a team of one. A team can be cut
+// in two, which then wait for each other no more before the end.
 #pragma once
 
 #include "denormals.hpp"
@@ -15,6 +16,10 @@ class Team {
   int size() const { return size_; }
   void barrier() const;
 
+  // The half of the team that this thread is in, 0 or 1, and its team; size() is even.
+  int half() const { return 2 * rank_ / size_; }
+  Team half_team() const { return {rank_ % (size_ / 2), size_ / 2, 1 + half()}; }
+
   struct Range {
     Index begin, end;
   };
@@ -27,8 +32,10 @@ class Team {
   }
 
  private:
+  Team(int rank, int size, int barrier) : rank_(rank), size_(size), barrier_(barrier) {}
   int rank_;
   int size_;
+  int barrier_ = 0;  // of the whole team, of its halves
 };
 
 // Threads to share a call among: num_threads(), but not more than there are CPUs. More

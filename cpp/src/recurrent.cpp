@@ -1,6 +1,7 @@
 // Stacks of layers: layer by layer over all time steps, both directions of each.
 #include "fastlstm/recurrent.hpp"
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -133,11 +134,14 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
         between[layer % 2] = std::move(memory);
       }
     }
+    std::array<LayerPlan<T>, 2> plans{};
+    std::array<LayerForward<T>, 2> passes{};
     for (Index direction = 0; direction < directions; ++direction) {
       const Index i = layer * directions + direction;
-      LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
+      LayerPlan<T>& plan = plans[static_cast<std::size_t>(direction)];
+      LayerForward<T>& pass = passes[static_cast<std::size_t>(direction)];
+      plan = make_plan<T>(config, layer, direction == 1, rows);
       plan.max_threads = args.max_threads;
-      LayerForward<T> pass{};
       pass.params = args.params[i];
       if (cached != nullptr) {
         pass.packed = &cached->packed.layers[static_cast<std::size_t>(i)];
@@ -157,8 +161,14 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
         set_randomness(*tape, i, pass);
         pass.training = true;
       }
-      (config.options.plain() ? layer_forward<T> : general_forward<T>)(plan, pass,
-                                                                       pool);
+    }
+    if (config.options.plain() && config.bidirectional) {
+      directions_forward<T>(plans, passes, pool);
+    } else {
+      const auto forward =
+          config.options.plain() ? layer_forward<T> : general_forward<T>;
+      forward(plans[0], passes[0], pool);
+      if (config.bidirectional) forward(plans[1], passes[1], pool);
     }
     x = read_only(output);
     if (tape != nullptr && config.dropout > 0.0 && layer + 1 < config.num_layers) {

@@ -108,6 +108,32 @@ TEST_CASE("a forked child starts threads of its own") {
 }
 #endif
 
+TEST_CASE("the halves of a team wait for their own members only") {
+  for (const int size : {2, 4, 6}) {
+    std::atomic<int> arrived[2] = {};
+    std::atomic<int> ranks[2] = {};
+    std::atomic<bool> early{false};
+    auto body = [&](const Team& team) {
+      if (team.size() != size) return;
+      const int half = team.half();
+      const Team own = team.half_team();
+      ranks[half] += 1 << own.rank();
+      const int rounds = half == 0 ? 100 : 37;
+      for (int round = 1; round <= rounds; ++round) {
+        ++arrived[half];
+        own.barrier();
+        if (arrived[half] != round * own.size()) early = true;
+        own.barrier();
+      }
+      team.barrier();
+      if (arrived[0] + arrived[1] != 137 * size / 2) early = true;
+    };
+    parallel(size, body);
+    CHECK_FALSE(early);
+    for (const int half : {0, 1}) CHECK(ranks[half] == (1 << size / 2) - 1);
+  }
+}
+
 TEST_CASE("shares are whole units, in order, and cover everything") {
   for (const int size : {1, 2, 3, 7}) {
     for (const Index unit : {1, 3, 6}) {
