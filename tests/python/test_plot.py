@@ -28,7 +28,9 @@ def test_learning_curve_shows_both_scores():
     assert labelled(loss)
     assert labelled(accuracy)
     assert [line.get_label() for line in loss.lines] == ["training", "test"]
-    np.testing.assert_array_equal(accuracy.lines[1].get_ydata(), [0.6, 0.8])
+    test = accuracy.lines[1]
+    np.testing.assert_array_equal(test.get_ydata(), [0.6, 0.8])
+    assert test.get_label() == "test, in the end 80.00%"
 
 
 def test_learning_curve_of_regression_shows_the_error():

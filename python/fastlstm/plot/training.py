@@ -40,21 +40,15 @@ def learning_curve(history: Mapping[str, Sequence[float]]) -> Figure:
     for axes, name in ((left, "loss"), (right, score)):
         axes.plot(epochs, history[name], "o-", color=BLUE, label="training")
         if f"val_{name}" in history:
-            axes.plot(epochs, history[f"val_{name}"], "s--", color=ORANGE, label="test")
+            test = history[f"val_{name}"]
+            text = f"test, in the end {test[-1]:.2%}" if name == "accuracy" else "test"
+            axes.plot(epochs, test, "s--", color=ORANGE, label=text)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
     label(left, "Loss", "epoch", "mean loss")
     if score == "accuracy":
         label(right, "Accuracy", "epoch", "share read right")
         right.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
-        if "val_accuracy" in history:
-            right.annotate(
-                f"{history['val_accuracy'][-1]:.2%}",
-                (epochs[-1], history["val_accuracy"][-1]),
-                xytext=(0, -14),
-                textcoords="offset points",
-                ha="right",
-            )
     else:
         label(right, "Error", "epoch", "root mean square error")
     return result
