@@ -59,7 +59,7 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
 // Both directions of a layer, side by side where threads cannot share the rows: then
 // they need fewer barriers, or none.
 template <class T>
-void directions_forward(const std::array<LayerPlan<T>, 2>& plans,
+void directions_forward(std::array<LayerPlan<T>, 2> plans,
                         const std::array<LayerForward<T>, 2>& args, BufferPool& pool);
 
 template <class T>

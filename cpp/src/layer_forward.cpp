@@ -92,17 +92,16 @@ void layer_forward(const LayerPlan<T>& plan, const LayerForward<T>& args,
 }
 
 template <class T>
-void directions_forward(const std::array<LayerPlan<T>, 2>& plans,
+void directions_forward(std::array<LayerPlan<T>, 2> plans,
                         const std::array<LayerForward<T>, 2>& args, BufferPool& pool) {
-  if (!side_by_side(plans[0])) {
+  const int each = threads_side_by_side(plans[0]);
+  if (each == 0) {
     for (const std::size_t i : {0, 1}) layer_forward(plans[i], args[i], pool);
     return;
   }
-  std::array<LayerPlan<T>, 2> halves = plans;
-  for (LayerPlan<T>& plan : halves)
-    plan.max_threads = useful_threads(plan.max_threads) / 2;
-  DirectionForward<T> first(halves[0], args[0], pool);
-  DirectionForward<T> second(halves[1], args[1], pool);
+  for (LayerPlan<T>& plan : plans) plan.max_threads = each;
+  DirectionForward<T> first(plans[0], args[0], pool);
+  DirectionForward<T> second(plans[1], args[1], pool);
   const int threads = 2 * first.split.threads;
   auto body = [&](const Team& team) {
     if (team.size() == threads) {
@@ -121,10 +120,10 @@ template void layer_forward<float>(const LayerPlan<float>&, const LayerForward<f
                                    BufferPool&);
 template void layer_forward<double>(const LayerPlan<double>&,
                                     const LayerForward<double>&, BufferPool&);
-template void directions_forward<float>(const std::array<LayerPlan<float>, 2>&,
+template void directions_forward<float>(std::array<LayerPlan<float>, 2>,
                                         const std::array<LayerForward<float>, 2>&,
                                         BufferPool&);
-template void directions_forward<double>(const std::array<LayerPlan<double>, 2>&,
+template void directions_forward<double>(std::array<LayerPlan<double>, 2>,
                                          const std::array<LayerForward<double>, 2>&,
                                          BufferPool&);
 

@@ -98,10 +98,12 @@ Split choose_split(const LayerPlan<T>& plan) {
 }
 
 template <class T>
-bool side_by_side(const LayerPlan<T>& plan) {
+int threads_side_by_side(const LayerPlan<T>& plan) {
   const int threads = useful_threads(plan.max_threads);
-  return threads % 2 == 0 && step_rows(plan) / kMinRowsPerThread < threads &&
-         step_work(plan) * static_cast<double>(plan.seq_len) >= kMinParallelWork;
+  const bool helps =
+      threads % 2 == 0 && step_rows(plan) / kMinRowsPerThread < threads &&
+      step_work(plan) * static_cast<double>(plan.seq_len) >= kMinParallelWork;
+  return helps ? threads / 2 : 0;
 }
 
 template <class T>
@@ -183,7 +185,7 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
 template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool,
                                            const SequenceRows&);
 template Split choose_split<float>(const LayerPlan<float>&);
-template bool side_by_side<float>(const LayerPlan<float>&);
+template int threads_side_by_side<float>(const LayerPlan<float>&);
 template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&, Index);
 template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
 template void unpack_state<float>(const LayerPlan<float>&,
@@ -197,7 +199,7 @@ template void pack_weights<float>(const LayerPlan<float>&,
 template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool,
                                              const SequenceRows&);
 template Split choose_split<double>(const LayerPlan<double>&);
-template bool side_by_side<double>(const LayerPlan<double>&);
+template int threads_side_by_side<double>(const LayerPlan<double>&);
 template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&,
                               Index);
 template void pack_state<double>(const LayerPlan<double>&, const double*, double*);

@@ -92,9 +92,9 @@ struct Split {
 template <class T>
 Split choose_split(const LayerPlan<T>& plan);
 
-// Whether two directions of this layer run side by side, each on half of the threads.
+// Threads of each direction where two of this layer run side by side; 0: they do not.
 template <class T>
-bool side_by_side(const LayerPlan<T>& plan);
+int threads_side_by_side(const LayerPlan<T>& plan);
 
 struct Part {
   Team::Range rows;

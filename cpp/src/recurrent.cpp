@@ -167,8 +167,9 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
     } else {
       const auto forward =
           config.options.plain() ? layer_forward<T> : general_forward<T>;
-      forward(plans[0], passes[0], pool);
-      if (config.bidirectional) forward(plans[1], passes[1], pool);
+      for (std::size_t i = 0; i < static_cast<std::size_t>(directions); ++i) {
+        forward(plans[i], passes[i], pool);
+      }
     }
     x = read_only(output);
     if (tape != nullptr && config.dropout > 0.0 && layer + 1 < config.num_layers) {

@@ -126,18 +126,20 @@ TEST_CASE("the shapes below are shared as they say") {
     CHECK(split(kEither, 2).by_rows);
     CHECK_FALSE(split(kEither, 8).by_rows);
   }
-  const auto both_at_once = [&](const Shape& shape, int threads) {
+  const auto of_each_direction = [&](const Shape& shape, int threads) {
     set_num_threads(threads);
     const RecurrentConfig config =
         make_config(CellKind::lstm, shape.input_size, shape.hidden_size);
-    return side_by_side(
+    return threads_side_by_side(
         make_plan<float>(config, 0, false, {shape.seq_len, shape.batch_size}));
   };
-  for (const int threads : {2, 4, 8}) CHECK(both_at_once(kSmallSteps, threads));
-  CHECK_FALSE(both_at_once(kSmallSteps, 1));
-  CHECK_FALSE(both_at_once(kSmallSteps, 3));
-  CHECK(both_at_once(kEither, 8));
-  CHECK_FALSE(both_at_once(kEither, 2));
+  for (const int threads : {2, 4, 8}) {
+    CHECK(of_each_direction(kSmallSteps, threads) == threads / 2);
+  }
+  CHECK(of_each_direction(kSmallSteps, 1) == 0);
+  CHECK(of_each_direction(kSmallSteps, 3) == 0);
+  CHECK(of_each_direction(kEither, 8) == 4);
+  CHECK(of_each_direction(kEither, 2) == 0);
   set_num_threads(available_cpus());
 }
 

@@ -9,24 +9,31 @@
 namespace fastlstm {
 namespace {
 
-// sums[r][first + v] += sum over k of a[r * a_stride + k] * b[k * kVecs + v], with b's
-// slots kSlot values apart.
+// sums[r][first + v] += a[r * a_stride] * b[v], with b's vectors kSlot values apart.
+template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
+[[gnu::always_inline]] inline void add_products(V (&sums)[kRows][kAcc],
+                                                const typename V::Value* a,
+                                                Index a_stride,
+                                                const typename V::Value* b) {
+  V left[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) left[r] = V::set1(a[r * a_stride]);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVecs; ++v) {
+    const V right = V::load(b + v * kSlot);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      sums[r][kFirst + v] = fma(left[r], right, sums[r][kFirst + v]);
+    }
+  }
+}
+
+// The same summed over k: terms a[r * a_stride + k] * b[k * kVecs + v].
 template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
 inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
                        Index a_stride, Index size, const typename V::Value* b) {
-  for (Index k = 0; k < size; ++k) {
-    V left[kRows];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) left[r] = V::set1(a[r * a_stride + k]);
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      const V right = V::load(b + v * kSlot);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][kFirst + v] = fma(left[r], right, sums[r][kFirst + v]);
-      }
-    }
-    b += kVecs * kSlot;
+  for (Index k = 0; k < size; ++k, b += kVecs * kSlot) {
+    add_products<kFirst, kVecs, kSlot>(sums, a + k, a_stride, b);
   }
 }
 
@@ -71,25 +78,14 @@ inline void for_row_tiles(Index rows, const Tile& tile) {
   }
 }
 
-// last[r] += the same for the vector behind kVecs whole ones, which may be narrower.
+// The same for kVecs whole vectors of a line and the last one, which may be narrower.
 template <int kVecs, int kSlot, class V, class Last, int kRows, int kAcc>
-inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows],
+inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows][1],
                             const typename V::Value* a, Index a_stride, Index size,
                             const typename V::Value* b) {
   for (Index k = 0; k < size; ++k, b += (kVecs + 1) * kSlot) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      const V right = V::load(b + v * kSlot);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][v] = fma(V::set1(a[r * a_stride + k]), right, sums[r][v]);
-      }
-    }
-    const Last right = Last::load(b + kVecs * kSlot);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      last[r] = fma(Last::set1(a[r * a_stride + k]), right, last[r]);
-    }
+    add_products<0, kVecs, kSlot>(sums, a + k, a_stride, b);
+    add_products<0, 1, kSlot>(last, a + k, a_stride, b + kVecs * kSlot);
   }
 }
 
@@ -111,7 +107,7 @@ struct ProductTile {
     const T* init = g.init == nullptr ? nullptr : g.init + first_col;
     T* c = g.c + row * g.c_stride + first_col;
     V sums[R][kVecs > 0 ? kVecs : 1];
-    Last last[R];
+    Last last[R][1];
     for (int r = 0; r < R; ++r) {
       const T* old = c + r * g.c_stride;
 #pragma GCC unroll 4
@@ -120,9 +116,9 @@ struct ProductTile {
                      : init == nullptr ? V::zero()
                                        : V::load(init + v * kWidth);
       }
-      last[r] = more              ? load_lanes<Last>(old + kVecs * kWidth, lanes)
-                : init == nullptr ? Last::zero()
-                                  : Last::load(init + kVecs * kWidth);
+      last[r][0] = more              ? load_lanes<Last>(old + kVecs * kWidth, lanes)
+                   : init == nullptr ? Last::zero()
+                                     : Last::load(init + kVecs * kWidth);
     }
     const T* a = g.a + row * g.a_row_stride + panel_begin * g.a_panel_stride;
     const T* b = g.b + (first_col * g.panels + panel_begin * kLine) * g.panel_size;
@@ -146,7 +142,7 @@ struct ProductTile {
       T* out = c + r * g.c_stride;
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) sums[r][v].store(out + v * kWidth);
-      store_lanes(last[r], out + kVecs * kWidth, lanes);
+      store_lanes(last[r][0], out + kVecs * kWidth, lanes);
     }
   }
 };
@@ -322,15 +318,7 @@ inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
   prefetch<kL1>(d_w + kTile * kVecs * kSlot, kTile * kVecs * kSlot);
   const T* d_gates = g.d_gates;
   for (Index k = 0; k < g.rows; ++k) {
-    V left[kTile];
-#pragma GCC unroll 8
-    for (int c = 0; c < kTile; ++c) left[c] = V::set1(a[c]);
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      const V right = V::load(d_gates + v * kSlot);
-#pragma GCC unroll 8
-      for (int c = 0; c < kTile; ++c) sums[c][v] = fma(left[c], right, sums[c][v]);
-    }
+    add_products<0, kVecs, kSlot>(sums, a, 1, d_gates);
     a += kTile;
     d_gates += kSlots * kSlot;
   }
