@@ -101,8 +101,8 @@ struct BackwardLoop {
       for (Index step = end - 1; step >= begin; --step) {
         run_step(step, chunk, part, split, team);
       }
-      weights.pack(chunk, begin, end,
-                   split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
+      weights.gather(chunk, begin, end,
+                     split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
       team.barrier();
       if (args.d_x.data != nullptr) products.input_gradient(chunk, begin, end, team);
       if (from >= piece_begin) {

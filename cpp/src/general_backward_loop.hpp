@@ -190,11 +190,11 @@ struct GeneralBackwardLoop {
       multiply(gradients.side_x, chunk_row, count, columns_x,
                plan.rows.at(args.d_x, t, row), args.d_x.stride_n, args.accumulate_d_x);
     }
-    gradients.pack_rows(gradients.side_x, plan.rows.at(args.x, t, row), args.x.stride_n,
+    gradients.copy_rows(gradients.side_x, plan.rows.at(args.x, t, row), args.x.stride_n,
                         count, chunk_row);
-    gradients.pack_rows(gradients.side_h, h_fed, output_stride(), count, chunk_row);
+    gradients.copy_rows(gradients.side_h, h_fed, output_stride(), count, chunk_row);
     if (inner_product(plan)) {
-      gradients.pack_rows(gradients.side_inner, inner + at, cell.stride, count,
+      gradients.copy_rows(gradients.side_inner, inner + at, cell.stride, count,
                           chunk_row);
     }
   }

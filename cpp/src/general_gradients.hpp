@@ -16,7 +16,7 @@ template <class T>
 struct WeightSide {
   PanelMap map;
   Index panels, size;  // size: columns of the weight
-  T* operand;          // (groups, chunk rows, tile); see pack_outer
+  T* operand;          // (chunk rows, operand_stride())
   const T* d_sums;     // (panels, chunk rows, 4 W)
   T* d_weight;         // (panels, size, slots * W)
   T* grad;             // the caller's
@@ -64,10 +64,9 @@ struct GeneralGradients {
     d_sums_h = o.layer_norm ? arena.take<T>(gates) : d_gates;
     const auto take_side = [&](const PanelMap& map, Index panels, Index size,
                                const T* d_sums, T* grad) {
-      const Index tile = plan.kernels->outer_tile;
       WeightSide<T> side{map, panels, size, nullptr, d_sums, nullptr, grad};
       side.operand =
-          arena.take<T>(checked_product(chunk_rows, (size + tile - 1) / tile * tile));
+          arena.take<T>(checked_product(chunk_rows, operand_stride<T>(size)));
       side.d_weight =
           arena.take<T>(checked_product(panels * plan.width * slots_of(map), size));
       return side;
@@ -135,15 +134,15 @@ struct GeneralGradients {
     for_lines([&](const VectorSide<T>& side) { clear(side.line, plan.panels); });
     if (projects(plan)) clear(d_projected, side_inner.panels);
     for_sides(
-        [&](const WeightSide<T>& side) { pack_rows(side, zeros, 0, 1, chunk_row); });
+        [&](const WeightSide<T>& side) { copy_rows(side, zeros, 0, 1, chunk_row); });
   }
 
   // `count` rows of what a weight has multiplied.
-  void pack_rows(const WeightSide<T>& side, const T* from, Index stride, Index count,
+  void copy_rows(const WeightSide<T>& side, const T* from, Index stride, Index count,
                  Index chunk_row) const {
-    const Kernels<T>& k = *plan.kernels;
-    k.pack_outer(from, count, side.size, stride, chunk_row, chunk_rows * k.outer_tile,
-                 side.operand);
+    const Index to_stride = operand_stride<T>(side.size);
+    plan.kernels->copy_rows(from, count, side.size, stride,
+                            side.operand + chunk_row * to_stride, to_stride);
   }
 
   // Adds the first `rows` rows of the chunk to the sums.
@@ -152,7 +151,7 @@ struct GeneralGradients {
     for_sides([&](const WeightSide<T>& side) {
       const Team::Range panels = team.share(side.panels);
       for (Index p = panels.begin; p < panels.end; ++p) {
-        k.outer({rows, side.size, 0, side.operand, chunk_rows * k.outer_tile,
+        k.outer({rows, side.size, side.operand, operand_stride<T>(side.size),
                  side.d_sums + p * panel_stride() + side.map.slot_begin * plan.width,
                  static_cast<int>(slots_of(side.map)), static_cast<int>(plan.width),
                  side.d_weight + p * panel_size(side), true});

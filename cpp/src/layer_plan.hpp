@@ -74,6 +74,15 @@ template <class T>
 LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
                        const SequenceRows& rows);
 
+// How far apart the rows of an operand of `size` columns lie that the kernel `outer`
+// reads down its columns: an odd number of cache lines, or packed if a line holds a
+// row, so that lines below each other fall into all sets of the cache.
+template <class T>
+Index operand_stride(Index size) {
+  constexpr Index kLine = 64 / sizeof(T);
+  return size <= kLine ? size : ((size + kLine - 1) / kLine | 1) * kLine;
+}
+
 // The plan of `count` rows of the batch; not where rows are packed or flagged.
 template <class T>
 LayerPlan<T> rows_plan(LayerPlan<T> plan, Index count) {

@@ -12,15 +12,12 @@
 
 namespace fastlstm {
 
-// One d_W product takes at most this many rows, so that a step of a huge batch is cut.
-constexpr Index kOuterRows = 512;
-
-// A d_W accumulator in panel layout, and the packed operand it is summed from.
+// A d_W accumulator in panel layout, and the operand it is summed from.
 template <class T>
 struct OuterSide {
   const PanelMap* map;
   Index size;   // columns: I or H
-  T* operand;   // (groups, chunk rows, tile)
+  T* operand;   // (chunk rows, operand_stride())
   T* d_weight;  // (P, size, slots * W); with one chunk a panel for each thread
 };
 
@@ -50,10 +47,9 @@ struct WeightGradient {
   Index d_gate_panel() const { return chunk_rows * plan.gate_line(); }
 
   void take_operands(Arena& arena) {
-    const Index tile = plan.kernels->outer_tile;
     for (OuterSide<T>* side : {&side_x, &side_h}) {
-      const Index padded = (side->size + tile - 1) / tile * tile;
-      side->operand = arena.take<T>(checked_product(chunk_rows, padded));
+      side->operand =
+          arena.take<T>(checked_product(chunk_rows, operand_stride<T>(side->size)));
     }
   }
 
@@ -76,38 +72,38 @@ struct WeightGradient {
     d_bias = other.d_bias;
   }
 
-  // x_t and h_{t-1} of the steps [begin, end) of a chunk, in the layout of the d_W
-  // product.
-  void pack(const Chunk& chunk, Index begin, Index end,
-            const Team::Range& batch_rows) const {
-    const Kernels<T>& k = *plan.kernels;
+  // x_t and h_{t-1} of the steps [begin, end) of a chunk, in rows that follow each
+  // other.
+  void gather(const Chunk& chunk, Index begin, Index end,
+              const Team::Range& batch_rows) const {
     const Index first = plan.first_time(begin, end);
-    const auto pack_side = [&](const OuterSide<T>& side, const T* from, Index rows,
-                               Index stride, Index chunk_row) {
-      k.pack_outer(from, rows, side.size, stride, chunk_row, chunk_rows * k.outer_tile,
-                   side.operand);
+    const auto copy = [&](const OuterSide<T>& side, const T* from, Index rows,
+                          Index stride, Index chunk_row) {
+      const Index to_stride = operand_stride<T>(side.size);
+      plan.kernels->copy_rows(from, rows, side.size, stride,
+                              side.operand + chunk_row * to_stride, to_stride);
     };
     for (Index t = first; t < first + end - begin; ++t) {
       const Part all = {batch_rows, {}};
       const Team::Range rows = all.first(plan.rows.count(t)).rows;
       const Index count = rows.end - rows.begin;
       const Index chunk_row = plan.rows.first(t) - chunk.first_row;
-      pack_side(side_x, plan.rows.at(args.x, t, rows.begin), count, args.x.stride_n,
-                chunk_row + rows.begin);
+      copy(side_x, plan.rows.at(args.x, t, rows.begin), count, args.x.stride_n,
+           chunk_row + rows.begin);
       if (previous.factors != nullptr) {
         previous.drop_h(t, {rows, {0, plan.panels}});
-        pack_side(side_h, previous.dropped_h + rows.begin * plan.padded_units, count,
-                  plan.padded_units, chunk_row + rows.begin);
+        copy(side_h, previous.dropped_h + rows.begin * plan.padded_units, count,
+             plan.padded_units, chunk_row + rows.begin);
         continue;
       }
       if (!previous.staged(t)) {
         Index stride = 0;
         const T* h = previous.h_rows(t, rows.begin, stride);
-        pack_side(side_h, h, count, stride, chunk_row + rows.begin);
+        copy(side_h, h, count, stride, chunk_row + rows.begin);
         continue;
       }
       for (Index n = rows.begin; n < rows.end; ++n) {
-        pack_side(side_h, previous.h_row(t, n), 1, 0, chunk_row + n);
+        copy(side_h, previous.h_row(t, n), 1, 0, chunk_row + n);
       }
     }
   }
@@ -183,28 +179,16 @@ struct WeightGradient {
             std::clamp<Index>(last * tile, 0, side.size)};
   }
 
-  // Calls body(first row, rows, accumulate) over the rows of a chunk.
-  template <class Body>
-  void for_outer_rows(const Chunk& chunk, const Body& body) const {
-    for (Index first = 0; first < chunk.rows; first += kOuterRows) {
-      body(first, std::min(kOuterRows, chunk.rows - first), first > 0 || !chunk.newest);
-    }
-  }
-
   void panel_gradient(const Chunk& chunk, Index p, Index kept, const OuterSide<T>& side,
                       const Team::Range& cols) const {
-    const Index count = cols.end - cols.begin;
     const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
     const Index line = slots_of(*side.map) * plan.width;
-    T* d_weight = side.d_weight + (kept * side.size + cols.begin) * line;
-    for_outer_rows(chunk, [&](Index first, Index rows, bool accumulate) {
-      plan.kernels->outer({rows, count, first, side.operand + cols.begin * chunk_rows,
-                           chunk_rows * plan.kernels->outer_tile,
-                           d_gates_of(p, first) + side.map->slot_begin * plan.width,
-                           static_cast<int>(slots_of(*side.map)),
-                           static_cast<int>(plan.width - padding), d_weight,
-                           accumulate});
-    });
+    plan.kernels->outer(
+        {chunk.rows, cols.end - cols.begin, side.operand + cols.begin,
+         operand_stride<T>(side.size),
+         d_gates_of(p) + side.map->slot_begin * plan.width,
+         static_cast<int>(slots_of(*side.map)), static_cast<int>(plan.width - padding),
+         side.d_weight + (kept * side.size + cols.begin) * line, !chunk.newest});
   }
 
   void add_panel(const OuterSide<T>& side, Index p, Index kept,
@@ -216,15 +200,13 @@ struct WeightGradient {
                              cols.end - cols.begin, grad + cols.begin, side.size);
   }
 
-  const T* d_gates_of(Index panel, Index chunk_row) const {
+  const T* d_gates_of(Index panel, Index chunk_row = 0) const {
     return d_gates + panel * d_gate_panel() + chunk_row * plan.gate_line();
   }
 
   void bias_gradient(const Chunk& chunk, Index p) const {
-    for_outer_rows(chunk, [&](Index first, Index rows, bool accumulate) {
-      plan.kernels->column_sum(d_gates_of(p, first), rows, accumulate,
-                               d_bias + p * plan.gate_line());
-    });
+    plan.kernels->column_sum(d_gates_of(p), chunk.rows, !chunk.newest,
+                             d_bias + p * plan.gate_line());
   }
 
   void add_bias(Index p) const {

@@ -60,7 +60,7 @@ const Kernels<T>& kernel_table() {
       pack_bias<V>,
       pack_columns<V>,
       unpack_add<V>,
-      pack_outer<Isa::kTileRows, T>,
+      copy_rows<V>,
       gate_product<AllSlots, V, Isa>,
       gate_product<GruSlots, V, Isa>,
       lstm_step<V, Isa>,

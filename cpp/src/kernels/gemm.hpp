@@ -302,11 +302,10 @@ void row_product(const RowProductArgs<T>& g) {
   }
 }
 
-// One group of kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] *
-// d_gates[k][s].
+// kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] * d_gates[k][s].
 // Slots are kSlot values apart, of which V holds the real ones.
 template <class V, int kSlot, int kTile, int kVecs, class T>
-inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
+inline void outer_tile(const OuterArgs<T>& g, const T* a, T* d_w) {
   V sums[kTile][kVecs];
 #pragma GCC unroll 8
   for (int c = 0; c < kTile; ++c) {
@@ -317,10 +316,9 @@ inline void outer_group(const OuterArgs<T>& g, const T* a, T* d_w) {
   }
   prefetch<kL1>(d_w + kTile * kVecs * kSlot, kTile * kVecs * kSlot);
   const T* d_gates = g.d_gates;
-  for (Index k = 0; k < g.rows; ++k) {
+  for (Index k = 0; k < g.rows; ++k, a += g.a_stride, d_gates += kSlots * kSlot) {
+    prefetch<kL1>(a + 2 * kTile - 1, 1);  // the end of the next tile's columns
     add_products<0, kVecs, kSlot>(sums, a, 1, d_gates);
-    a += kTile;
-    d_gates += kSlots * kSlot;
   }
 #pragma GCC unroll 8
   for (int c = 0; c < kTile; ++c) {
@@ -333,17 +331,17 @@ template <class V, int kSlot, int kTile, class T>
 inline void outer_slots(const OuterArgs<T>& g, const T* a, T* d_w) {
   switch (g.slots) {
     case 1:
-      return outer_group<V, kSlot, kTile, 1>(g, a, d_w);
+      return outer_tile<V, kSlot, kTile, 1>(g, a, d_w);
     case 2:
-      return outer_group<V, kSlot, kTile, 2>(g, a, d_w);
+      return outer_tile<V, kSlot, kTile, 2>(g, a, d_w);
     case 3:
-      return outer_group<V, kSlot, kTile, 3>(g, a, d_w);
+      return outer_tile<V, kSlot, kTile, 3>(g, a, d_w);
     default:
-      return outer_group<V, kSlot, kTile, 4>(g, a, d_w);
+      return outer_tile<V, kSlot, kTile, 4>(g, a, d_w);
   }
 }
 
-// The columns that are left after whole groups: kTile - 1 at most.
+// The columns that are left after whole tiles: kTile - 1 at most.
 template <class V, int kSlot, int kTile, class T>
 inline void outer_remainder(const OuterArgs<T>& g, Index left, const T* a, T* d_w) {
   if constexpr (kTile > 0) {
@@ -354,25 +352,30 @@ inline void outer_remainder(const OuterArgs<T>& g, Index left, const T* a, T* d_
 
 template <class V, int kSlot, int kTile, class T>
 inline void outer_columns(const OuterArgs<T>& g) {
-  const Index groups = g.cols / kTile;
-  const Index d_w_group = Index{kTile} * g.slots * kSlot;
-  for (Index i = 0; i < groups; ++i) {
-    outer_slots<V, kSlot, kTile>(g, g.a + i * g.a_group_stride + g.first_row * kTile,
-                                 g.d_w + i * d_w_group);
+  const Index line = Index{g.slots} * kSlot;
+  Index col = 0;
+  for (; col + kTile <= g.cols; col += kTile) {
+    outer_slots<V, kSlot, kTile>(g, g.a + col, g.d_w + col * line);
   }
-  const Index left = g.cols - groups * kTile;
-  outer_remainder<V, kSlot, kTile - 1>(
-      g, left, g.a + groups * g.a_group_stride + g.first_row * left,
-      g.d_w + groups * d_w_group);
+  outer_remainder<V, kSlot, kTile - 1>(g, g.cols - col, g.a + col, g.d_w + col * line);
 }
 
 template <class V, class Isa, class T = typename V::Value>
-void outer(const OuterArgs<T>& g) {
-  if (fits_half<V, Isa>(g.lanes)) {
-    outer_columns<HalfOf<V, Isa>, V::kWidth, Isa::kTileRows>(g);
-  } else {
-    outer_columns<V, V::kWidth, Isa::kTileRows>(g);
-  }
+void outer(const OuterArgs<T>& whole) {
+  OuterArgs<T> g = whole;
+  Index left = whole.rows;
+  do {
+    g.rows = left < Isa::kOuterRows ? left : Isa::kOuterRows;
+    if (fits_half<V, Isa>(g.lanes)) {
+      outer_columns<HalfOf<V, Isa>, V::kWidth, Isa::kTileRows>(g);
+    } else {
+      outer_columns<V, V::kWidth, Isa::kTileRows>(g);
+    }
+    g.a += g.rows * g.a_stride;
+    g.d_gates += g.rows * kSlots * V::kWidth;
+    g.accumulate = true;
+    left -= g.rows;
+  } while (left > 0);
 }
 
 template <class V, class T = typename V::Value>

@@ -134,28 +134,13 @@ void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T
   }
 }
 
-// Row-major rows -> groups of kTile columns, row after row; the last group is narrower.
-// In blocks of rows, which stay in L1 from group to group.
-template <int kTile, class T>
-void pack_outer(const T* a, Index rows, Index cols, Index stride, Index first_row,
-                Index group_stride, T* packed) {
-  constexpr Index kBlockRows = 8;
-  const Index groups = cols / kTile;
-  const Index left = cols - groups * kTile;
-  for (Index begin = 0; begin < rows; begin += kBlockRows) {
-    const Index end = begin + kBlockRows < rows ? begin + kBlockRows : rows;
-    for (Index g = 0; g < groups; ++g) {
-      const T* in = a + begin * stride + g * kTile;
-      T* out = packed + g * group_stride + (first_row + begin) * kTile;
-      for (Index r = begin; r < end; ++r, out += kTile, in += stride) {
-        __builtin_memcpy(out, in, kTile * sizeof(T));
-      }
-    }
-    const T* in = a + begin * stride + groups * kTile;
-    T* out = packed + groups * group_stride + (first_row + begin) * left;
-    for (Index r = begin; r < end; ++r, out += left, in += stride) {
-      for (Index c = 0; c < left; ++c) out[c] = in[c];
-    }
+template <class V, class T = typename V::Value>
+void copy_rows(const T* from, Index rows, Index cols, Index from_stride, T* to,
+               Index to_stride) {
+  for (Index r = 0; r < rows; ++r, from += from_stride, to += to_stride) {
+    for_vectors<V>(cols, [&](Index i, int lanes) {
+      store_lanes(load_lanes<V>(from + i, lanes), to + i, lanes);
+    });
   }
 }
 

@@ -162,14 +162,13 @@ struct RowProductArgs {
 // vectors side by side. block_begin, block_end and init are not used.
 
 // d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot,
-// lane], for one panel. a is packed by pack_outer.
+// lane], for one panel.
 template <class T>
 struct OuterArgs {
   Index rows;
   Index cols;
-  Index first_row;  // of a
-  const T* a;       // (groups of tile cols, rows, tile), see pack_outer
-  Index a_group_stride;
+  const T* a;  // (rows, cols)
+  Index a_stride;
   const T* d_gates;  // (rows, 4 W), at the first slot used
   int slots;         // 1 to 4 neighbouring slots
   int lanes;         // real lanes of a slot, 1 to W; of the others d_w is undefined
@@ -254,7 +253,7 @@ struct Kernels {
   // panel of at most so many units from behind the packed panels, in lines of slots *
   // half_width.
   int half_width;
-  int outer_tile;  // columns of a group in pack_outer
+  int outer_tile;  // columns of a tile of outer
 
   // (rows of w, k) -> (P, k, slots * W), padded with zeros.
   void (*pack_panels)(const PanelMap& map, const T* w, Index k, Index panel_begin,
@@ -268,10 +267,8 @@ struct Kernels {
   // W): the inverse of pack_panels, added.
   void (*unpack_add)(const PanelMap& map, Index panel, const T* packed, Index cols,
                      T* w, Index w_stride);
-  // (rows, cols) at row stride -> groups of tile columns, (group stride / tile, tile),
-  // from row `first_row` on; the last group has only the columns that are left.
-  void (*pack_outer)(const T* a, Index rows, Index cols, Index stride, Index first_row,
-                     Index group_stride, T* packed);
+  void (*copy_rows)(const T* from, Index rows, Index cols, Index from_stride, T* to,
+                    Index to_stride);
 
   void (*gates_lstm)(const GateArgs<T>&);  // all four slots from x and h
   void (*gates_gru)(const GateArgs<T>&);   // slots 0-2 from x, 1-3 from h

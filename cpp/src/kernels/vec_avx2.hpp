@@ -19,6 +19,9 @@ struct Avx2Isa {
   // Of weights that a product reads for all rows before the next ones, 0 for all: three
   // rows read 21 bytes a cycle, more than L3 gives and most of what L2 does.
   static constexpr int kBlockBytes = 20 << 10;
+  // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
+  // so that they stay in L1; three columns, too, read 21 bytes a cycle.
+  static constexpr int kOuterRows = 128;
   // What a panel of at most W/2 units is computed with: nothing smaller pays here.
   template <class T>
   using Half = Vec<T, Avx2Isa>;

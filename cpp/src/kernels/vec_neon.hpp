@@ -17,6 +17,7 @@ struct NeonIsa {
   // 6 rows x 4 vectors = 24 sums + 4 weights + broadcasts in 32 registers.
   static constexpr int kTileRows = 6;
   static constexpr int kBlockBytes = 0;  // see vec_avx2.hpp; the tile needs less
+  static constexpr int kOuterRows = 512;
   // What a panel of at most W/2 units is computed with: nothing smaller pays here.
   template <class T>
   using Half = Vec<T, NeonIsa>;
