@@ -202,17 +202,17 @@ void product(const ProductArgs<T>& g) {
   }
 }
 
-template <class V, class T = typename V::Value>
-void narrow_product(const ProductArgs<T>& g) {
+template <class V, int kVecs, class T>
+inline void narrow_rows(const ProductArgs<T>& g) {
   constexpr int kWidth = V::kWidth;
-  const Index vecs = g.panel_size / kWidth;
   for (Index row = 0; row < g.rows; ++row) {
     for (Index col = 0; col < g.cols; ++col) {
       V sums[kSlots] = {V::zero(), V::zero(), V::zero(), V::zero()};
       for (Index p = 0; p < g.panels; ++p) {
         const T* a = g.a + row * g.a_row_stride + p * g.a_panel_stride;
         const T* b = g.b + (p * g.cols + col) * g.panel_size;
-        for (Index v = 0; v < vecs; ++v) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) {
           sums[v] = fma(V::load(a + v * kWidth), V::load(b + v * kWidth), sums[v]);
         }
       }
@@ -220,6 +220,15 @@ void narrow_product(const ProductArgs<T>& g) {
       const T sum = reduce_add((sums[0] + sums[1]) + (sums[2] + sums[3]));
       *c = g.accumulate ? *c + sum : sum;
     }
+  }
+}
+
+template <class V, class T = typename V::Value>
+void narrow_product(const ProductArgs<T>& g) {
+  if (g.panel_size == kSlots * V::kWidth) {
+    narrow_rows<V, kSlots>(g);
+  } else {
+    narrow_rows<V, kSlots - 1>(g);
   }
 }
 

@@ -158,8 +158,9 @@ struct RowProductArgs {
 };
 
 // The same as product for few columns, as dot products: b is (panels, cols,
-// panel_size), the layout of pack_panels, and the sum of an element runs in lanes, four
-// vectors side by side. block_begin, block_end and init are not used.
+// panel_size), the layout of pack_panels, panel_size 4 W, or 3 W as x of a GRU has it;
+// the sum of an element runs in lanes, four vectors side by side. block_begin, block_end
+// and init are not used.
 
 // d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot,
 // lane], for one panel.
