@@ -51,15 +51,29 @@ struct ForwardLoop {
     for (Index first = 0; first < end;) {
       const Index last = span_end(first);
       const Part part = part_of(plan, split, team, plan.widest(first, last));
-      for (Index step = first; step < last; ++step) {
+      for (Index step = first; step < last;) {
         if (projected_steps > 0 && step % projected_steps == 0) {
           project(step, part);
         }
-        run_step(step, part.first(plan.rows.count(plan.time_of(step))), split, team);
+        const Index count = alike(split) ? steps_from(step, last) : 1;
+        run_steps(step, count, part.first(plan.rows.count(plan.time_of(step))), split,
+                  team);
+        step += count;
       }
       first = last;
       if (split.by_rows && first < end) team.barrier();
     }
+  }
+
+  // Whether nothing but pointers differs from one step to the next.
+  bool alike(const Split& split) const {
+    return plan.fused() && split.by_rows && plan.rows.offsets == nullptr &&
+           plan.rows.flags == nullptr && previous.factors == nullptr;
+  }
+  // Of these, as many as there are sums for.
+  Index steps_from(Index step, Index end) const {
+    if (projected_steps == 0) return end - step;
+    return std::min(end - step, projected_steps - step % projected_steps);
   }
 
   Index span_end(Index first) const {
@@ -71,8 +85,9 @@ struct ForwardLoop {
     return last;
   }
 
-  void run_step(Index step, const Part& part, const Split& split,
-                const Team& team) const {
+  // More steps than one only where they are alike.
+  void run_steps(Index step, Index count, const Part& part, const Split& split,
+                 const Team& team) const {
     const Index t = plan.time_of(step);
     const bool staged = previous.staged(t);
     if (staged) {
@@ -88,7 +103,7 @@ struct ForwardLoop {
     const PanelRows<const T> c_prev =
         staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step);
     if (plan.fused()) {
-      fused_step(t, part.rows.begin, c_prev, args);
+      fused_steps(t, count, part.rows.begin, c_prev, args);
     } else {
       pointwise_step(t, part.rows.begin, args.gate, h_prev, c_prev);
     }
@@ -192,9 +207,9 @@ struct ForwardLoop {
     gate.gate_panel_stride = to.panel_stride;
   }
 
-  // The other fields than `gate`, and the step.
-  void fused_step(Index t, Index row, const PanelRows<const T>& c_prev,
-                  LstmStepArgs<T>& s) const {
+  // The other fields than `gate`, and the steps.
+  void fused_steps(Index t, Index count, Index row, const PanelRows<const T>& c_prev,
+                   LstmStepArgs<T>& s) const {
     s.c_prev = c_prev.at(row, 0);
     s.c_prev_row_stride = c_prev.row_stride;
     s.c_prev_panel_stride = c_prev.panel_stride;
@@ -205,7 +220,13 @@ struct ForwardLoop {
     s.h_out = h_at(t, row);
     s.h_out_stride = output.stride_n;
     s.hidden_size = plan.hidden_size;
-    plan.kernels->lstm_step(s);
+    const Index sign = plan.reverse ? -1 : 1;
+    const Index record =
+        keep() ? sign * plan.stored_rows * plan.panels * plan.record : 0;
+    const Index sums_line = keep() ? record : plan.panels * plan.gate_line();
+    plan.kernels->lstm_steps(s, count,
+                             {sign * x.stride_t, projected_steps > 0 ? sums_line : 0,
+                              record, record, sign * output.stride_t});
   }
 
   void pointwise_step(Index t, Index row, const GateArgs<T>& gate,

@@ -162,9 +162,10 @@ TEST_CASE_TEMPLATE("the fused LSTM step is the product and then the cell", T, fl
 
       gate.gates = fused.gates.data();
       const Index state_panel = kRows * plan.width;
-      plan.kernels->lstm_step({gate, fused.c_prev.data(), plan.width, state_panel,
-                               fused.c.data(), plan.width, state_panel, fused.h.data(),
-                               fused.stride, units});
+      plan.kernels->lstm_steps(
+          {gate, fused.c_prev.data(), plan.width, state_panel, fused.c.data(),
+           plan.width, state_panel, fused.h.data(), fused.stride, units},
+          1, {});
       bool same = same_bits(fused.h, split.h);
       split.for_each_unit([&](Index row, Index, Index p, Index, Index j) {
         const Index c = split.state(row, p, j);

@@ -63,7 +63,7 @@ const Kernels<T>& kernel_table() {
       copy_rows<V>,
       gate_product<AllSlots, V, Isa>,
       gate_product<GruSlots, V, Isa>,
-      lstm_step<V, Isa>,
+      lstm_steps<V, Isa>,
       lstm_forward<V>,
       lstm_backward<V, Isa>,
       gru_forward<V>,

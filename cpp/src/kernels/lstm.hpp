@@ -120,6 +120,28 @@ void lstm_step(const LstmStepArgs<T>& s) {
   }
 }
 
+template <class V, class Isa, class T = typename V::Value>
+void lstm_steps(const LstmStepArgs<T>& first, Index steps, const StepStrides& strides) {
+  LstmStepArgs<T> s = first;
+  GateArgs<T>& g = s.gate;
+  for (;;) {
+    lstm_step<V, Isa>(s);
+    if (--steps == 0) return;
+    g.descending = !g.descending;
+    g.h = s.h_out;
+    g.h_stride = s.h_out_stride;
+    g.h_steps = g.h_size;
+    if (g.x != nullptr) g.x += strides.x;
+    g.init += strides.init;
+    if (g.gates != nullptr) g.gates += strides.gates;
+    s.c_prev = s.c;
+    s.c_prev_row_stride = s.c_row_stride;
+    s.c_prev_panel_stride = s.c_panel_stride;
+    s.c += strides.c;
+    s.h_out += strides.h_out;
+  }
+}
+
 // The same step from stored pre-activations, with chosen activations of g and c.
 template <class V, class T = typename V::Value>
 void lstm_forward(const PointwiseForwardArgs<T>& a) {

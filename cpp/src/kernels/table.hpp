@@ -76,6 +76,11 @@ struct LstmStepArgs {
   Index hidden_size;
 };
 
+// How far behind each other the arrays of successive steps lie.
+struct StepStrides {
+  Index x, init, gates, c, h_out;
+};
+
 // Pointwise forward of a step from stored pre-activations; overwrites the gates with
 // their activated values. LSTM with chosen activations, GRU and RNN.
 template <class T>
@@ -159,8 +164,8 @@ struct RowProductArgs {
 
 // The same as product for few columns, as dot products: b is (panels, cols,
 // panel_size), the layout of pack_panels, panel_size 4 W, or 3 W as x of a GRU has it;
-// the sum of an element runs in lanes, four vectors side by side. block_begin, block_end
-// and init are not used.
+// the sum of an element runs in lanes, four vectors side by side. block_begin,
+// block_end and init are not used.
 
 // d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot,
 // lane], for one panel.
@@ -250,7 +255,7 @@ template <class T>
 struct Kernels {
   const char* name;
   int width;  // W
-  // Lanes of half a vector where that pays, else 0. lstm_step of one row reads a last
+  // Lanes of half a vector where that pays, else 0. lstm_steps of one row reads a last
   // panel of at most so many units from behind the packed panels, in lines of slots *
   // half_width.
   int half_width;
@@ -273,7 +278,9 @@ struct Kernels {
 
   void (*gates_lstm)(const GateArgs<T>&);  // all four slots from x and h
   void (*gates_gru)(const GateArgs<T>&);   // slots 0-2 from x, 1-3 from h
-  void (*lstm_step)(const LstmStepArgs<T>&);
+  // This step and those after it, `steps` in all, each from the state that the last one
+  // has written.
+  void (*lstm_steps)(const LstmStepArgs<T>&, Index steps, const StepStrides&);
   void (*lstm_forward)(const PointwiseForwardArgs<T>&);
   void (*lstm_backward)(const PointwiseBackwardArgs<T>&);
   void (*gru_forward)(const PointwiseForwardArgs<T>&);
