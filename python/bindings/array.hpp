@@ -5,6 +5,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -89,6 +91,19 @@ template <class T>
 T* data_of(const py::array& array) {
   const void* data = array.data();
   return const_cast<T*>(static_cast<const T*>(data));
+}
+
+// Whether in_place takes the array. Asked first: to put names together takes longer
+// than all else that a small call does outside of the core.
+template <class T>
+bool fits_in_place(py::handle object, std::initializer_list<Index> expected,
+                   bool writes) {
+  if (!py::isinstance<py::array_t<T>>(object)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  return (array.flags() & py::array::c_style) != 0 && is_aligned(array) &&
+         (array.writeable() || !writes) &&
+         array.ndim() == static_cast<py::ssize_t>(expected.size()) &&
+         std::equal(expected.begin(), expected.end(), array.shape());
 }
 
 // An array of parameters or gradients that the core uses in place.

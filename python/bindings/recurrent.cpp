@@ -148,7 +148,8 @@ class Recurrent {
     }
     if (keep && checkpoint_every == 0) {
       // The tape borrows the output: a change of it would silently change gradients.
-      output.attr("flags").attr("writeable") = false;
+      py::detail::array_proxy(output.ptr())->flags &=
+          ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
       tape->output = output;
     }
     return py::make_tuple(output, h_n, lstm() ? py::object(c_n) : py::none(),
@@ -400,57 +401,65 @@ class Recurrent {
             outputs};
   }
 
+  // In the symbols G stands for the rows of the gates.
   template <class Value>
   std::vector<LayerArrays<Value>> parameters(const py::sequence& list,
-                                             const std::string& prefix) const {
+                                             const char* prefix) const {
     constexpr bool kWrites = !std::is_const_v<Value>;
+    const CellOptions& options = config_.options;
+    const Index rows = config_.gate_rows();
+    const Index hidden = config_.hidden_size;
+    const Index outputs = config_.output_size();
+    const bool projects = outputs != hidden;
     std::vector<LayerArrays<Value>> arrays;
     std::size_t next = 0;
-    const auto take = [&](const std::string& name, const std::string& symbols,
-                          const Shape& shape) -> Value* {
-      if (next >= list.size()) throw py::value_error(prefix + name + " is missing");
-      return in_place<T>(list[next++], prefix + name, symbols, shape, kWrites);
+    Index i = 0;
+    const auto take = [&](const char* name, std::string symbols,
+                          std::initializer_list<Index> shape) -> Value* {
+      const auto full_name = [&] {
+        return prefix + std::string(name) + "_l" +
+               std::to_string(i / config_.directions()) +
+               (i % config_.directions() == 1 ? "_reverse" : "");
+      };
+      if (next >= list.size()) throw py::value_error(full_name() + " is missing");
+      const py::object object = list[next++];
+      if (fits_in_place<T>(object, shape, kWrites)) {
+        return data_of<T>(py::reinterpret_borrow<py::array>(object));
+      }
+      if (symbols[1] == 'G') symbols.replace(1, 1, gate_symbol());
+      return in_place<T>(object, full_name(), symbols, shape, kWrites);
     };
-    const Index rows = config_.gate_rows();
-    const std::string g = lstm() ? "4*H" : config_.cell == CellKind::gru ? "3*H" : "H";
-    for (Index i = 0; i < state_count(); ++i) {
-      const Index layer = i / config_.directions();
-      const Index input_size = layer == 0
-                                   ? config_.input_size
-                                   : config_.directions() * config_.output_size();
-      const std::string suffix = "_l" + std::to_string(layer) +
-                                 (i % config_.directions() == 1 ? "_reverse" : "");
+    for (; i < state_count(); ++i) {
+      const bool first = i < config_.directions();
       LayerArrays<Value> a{};
       a.weight_ih =
-          take("weight_ih" + suffix, "(" + g + (layer == 0 ? ", I)" : ", D*H)"),
-               {rows, input_size});
-      const Index hidden = config_.hidden_size;
-      const Index outputs = config_.output_size();
-      const CellOptions& options = config_.options;
-      a.weight_hh = take("weight_hh" + suffix,
-                         "(" + g + (outputs == hidden ? ", H)" : ", proj_size)"),
-                         {rows, outputs});
+          take("weight_ih", first ? "(G, I)" : "(G, D*H)",
+               {rows, first ? config_.input_size : config_.directions() * outputs});
+      a.weight_hh =
+          take("weight_hh", projects ? "(G, proj_size)" : "(G, H)", {rows, outputs});
       if (bias_) {
-        a.bias = take("bias" + suffix, "(" + g + ",)", {rows});
-        if (config_.cell == CellKind::gru) {
-          a.bias_hn = take("bias_hn" + suffix, "(H,)", {hidden});
-        }
+        a.bias = take("bias", "(G,)", {rows});
+        if (config_.cell == CellKind::gru)
+          a.bias_hn = take("bias_hn", "(H,)", {hidden});
       }
-      if (outputs != hidden) {
-        a.weight_hr = take("weight_hr" + suffix, "(proj_size, H)", {outputs, hidden});
-      }
+      if (projects)
+        a.weight_hr = take("weight_hr", "(proj_size, H)", {outputs, hidden});
       if (options.peepholes) {
-        a.weight_peephole = take("weight_peephole" + suffix, "(3*H,)", {3 * hidden});
+        a.weight_peephole = take("weight_peephole", "(3*H,)", {3 * hidden});
       }
       if (options.layer_norm) {
-        a.gain_ih = take("gain_ih" + suffix, "(4*H,)", {rows});
-        a.gain_hh = take("gain_hh" + suffix, "(4*H,)", {rows});
-        a.gain_c = take("gain_c" + suffix, "(H,)", {hidden});
-        if (bias_) a.bias_c = take("bias_c" + suffix, "(H,)", {hidden});
+        a.gain_ih = take("gain_ih", "(G,)", {rows});
+        a.gain_hh = take("gain_hh", "(G,)", {rows});
+        a.gain_c = take("gain_c", "(H,)", {hidden});
+        if (bias_) a.bias_c = take("bias_c", "(H,)", {hidden});
       }
       arrays.push_back(a);
     }
     return arrays;
+  }
+
+  const char* gate_symbol() const {
+    return lstm() ? "4*H" : config_.cell == CellKind::gru ? "3*H" : "H";
   }
 
   RecurrentConfig config_;

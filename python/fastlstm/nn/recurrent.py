@@ -237,7 +237,7 @@ class Recurrent(Module):
     def draw_seeds(self, count: int) -> npt.NDArray[np.uint64] | None:
         """Draw the seeds of some forward passes; None where nothing is dropped."""
         drops = self.dropout > 0 or self.recurrent_dropout > 0
-        if not drops and not self._variant.draws():
+        if not drops and not self._variant.draws:
             return None
         return np.array([self._rng.integers(2**63) for _ in range(count)], np.uint64)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -78,6 +79,7 @@ class Variant:
             return None
         return names  # type: ignore[return-value]
 
+    @cached_property
     def draws(self) -> bool:
         """Whether training draws random numbers."""
         return self.zones() != (0.0, 0.0)
