@@ -151,10 +151,12 @@ struct GeneralGradients {
     for_sides([&](const WeightSide<T>& side) {
       const Team::Range panels = team.share(side.panels);
       for (Index p = panels.begin; p < panels.end; ++p) {
-        k.outer({rows, side.size, side.operand, operand_stride<T>(side.size),
-                 side.d_sums + p * panel_stride() + side.map.slot_begin * plan.width,
-                 static_cast<int>(slots_of(side.map)), static_cast<int>(plan.width),
-                 side.d_weight + p * panel_size(side), true});
+        k.outer({{rows, side.size, side.operand, operand_stride<T>(side.size),
+                  side.d_sums + p * panel_stride() + side.map.slot_begin * plan.width},
+                 static_cast<int>(slots_of(side.map)),
+                 static_cast<int>(plan.width),
+                 side.d_weight + p * panel_size(side),
+                 true});
       }
     });
     const Team::Range panels = team.share(plan.panels);

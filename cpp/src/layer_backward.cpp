@@ -87,7 +87,7 @@ struct JointBackward {
         acquire_pieces(pool, [&](Arena& arena) { loop.products.take_columns(arena); });
     memory = acquire_pieces(pool, [&](Arena& arena) {
       loop.take(arena);
-      loop.weights.take_sums(arena, split.threads);
+      loop.weights.take_sums(arena);
     });
     loop.begin_state();
   }
@@ -138,7 +138,7 @@ struct GroupedBackward {
     scratch.resize(pieces ? parts.size() : static_cast<std::size_t>(threads));
     memory = acquire_pieces(pool, [&](Arena& arena) {
       joint.products.take_columns(arena);
-      for (WeightGradient<T>& sum : sums) sum.take_sums(arena, threads);
+      for (WeightGradient<T>& sum : sums) sum.take_sums(arena);
       for (char*& piece : scratch) piece = arena.take<char>(static_cast<Index>(most));
     });
   }

@@ -12,13 +12,19 @@
 
 namespace fastlstm {
 
+// Sums of at most so many rows are added to the gradients without being stored. More
+// would leave L1 between two rows of gradients.
+constexpr Index kAtOnceRows = 64;
+// To store sums in panels, and to add them from there, takes as long as so many rows.
+constexpr Index kStoredRows = 6;
+
 // A d_W accumulator in panel layout, and the operand it is summed from.
 template <class T>
 struct OuterSide {
   const PanelMap* map;
   Index size;   // columns: I or H
   T* operand;   // (chunk rows, operand_stride())
-  T* d_weight;  // (P, size, slots * W); with one chunk a panel for each thread
+  T* d_weight;  // (P, size, slots * W); unless at_once()
 };
 
 // Steps whose part of the sums is one product; with pieces of a sequence it may begin
@@ -48,18 +54,24 @@ struct WeightGradient {
 
   void take_operands(Arena& arena) {
     for (OuterSide<T>* side : {&side_x, &side_h}) {
-      side->operand =
-          arena.take<T>(checked_product(chunk_rows, operand_stride<T>(side->size)));
+      side->operand = arena.take<T>(
+          checked_product(chunk_rows, operand_stride<T>(side->size)) + plan.width);
     }
   }
 
-  // The sums. With one chunk a panel is added to the gradients at once, so that each
-  // thread needs only one.
-  void take_sums(Arena& arena, int threads) {
-    const Index kept = adds && single_chunk ? threads : plan.panels;
+  // Whether sums are added to the gradients without being stored, unless lanes without
+  // a column cost more than that saves.
+  bool at_once(const OuterSide<T>& side) const {
+    const Index padded = (side.size + plan.width - 1) / plan.width * plan.width;
+    return adds && single_chunk && chunk_rows <= kAtOnceRows &&
+           chunk_rows * (padded - side.size) <= kStoredRows * padded;
+  }
+
+  void take_sums(Arena& arena) {
     for (OuterSide<T>* side : {&side_x, &side_h}) {
+      const Index panels = at_once(*side) ? 0 : plan.panels;
       side->d_weight = arena.take<T>(
-          checked_product(kept * plan.width * slots_of(*side->map), side->size));
+          checked_product(panels * plan.width * slots_of(*side->map), side->size));
     }
     d_bias = arena.take<T>(plan.panels * plan.gate_line());
   }
@@ -116,9 +128,8 @@ struct WeightGradient {
     const bool last_chunk = adds && chunk.oldest;
     for_panel_columns(team,
                       [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
-                        const Index kept = adds && single_chunk ? team.rank() : p;
-                        panel_gradient(chunk, p, kept, side, cols);
-                        if (last_chunk) add_panel(side, p, kept, cols);
+                        panel_gradient(chunk, p, side, cols);
+                        if (last_chunk && !at_once(side)) add_panel(side, p, cols);
                         if (&side == &side_h || cols.begin > 0) return;
                         bias_gradient(chunk, p);
                         if (last_chunk) add_bias(p);
@@ -131,24 +142,23 @@ struct WeightGradient {
     const auto add_to = [](T* to, const T* from, Index count) {
       for (Index i = 0; i < count; ++i) to[i] += from[i];
     };
-    for_panel_columns(team,
-                      [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
-                        const bool x = &side == &side_x;
-                        const Index line = slots_of(*side.map) * plan.width;
-                        const Index first = (p * side.size + cols.begin) * line;
-                        for (const WeightGradient& other : others) {
-                          const OuterSide<T>& from = x ? other.side_x : other.side_h;
-                          add_to(side.d_weight + first, from.d_weight + first,
-                                 (cols.end - cols.begin) * line);
-                        }
-                        add_panel(side, p, p, cols);
-                        if (!x || cols.begin > 0) return;
-                        const Index bias = p * plan.gate_line();
-                        for (const WeightGradient& other : others) {
-                          add_to(d_bias + bias, other.d_bias + bias, plan.gate_line());
-                        }
-                        add_bias(p);
-                      });
+    for_panel_columns(
+        team, [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
+          const bool x = &side == &side_x;
+          const Index line = slots_of(*side.map) * plan.width;
+          for (const WeightGradient& other : others) {
+            const OuterSide<T>& from = x ? other.side_x : other.side_h;
+            add_to(sums_of(side, p, cols.begin), sums_of(from, p, cols.begin),
+                   (cols.end - cols.begin) * line);
+          }
+          add_panel(side, p, cols);
+          if (!x || cols.begin > 0) return;
+          const Index bias = p * plan.gate_line();
+          for (const WeightGradient& other : others) {
+            add_to(d_bias + bias, other.d_bias + bias, plan.gate_line());
+          }
+          add_bias(p);
+        });
   }
 
   // Calls body(side, panel, columns) over this thread's share of the result.
@@ -179,25 +189,33 @@ struct WeightGradient {
             std::clamp<Index>(last * tile, 0, side.size)};
   }
 
-  void panel_gradient(const Chunk& chunk, Index p, Index kept, const OuterSide<T>& side,
+  void panel_gradient(const Chunk& chunk, Index p, const OuterSide<T>& side,
                       const Team::Range& cols) const {
+    const OuterSums<T> sums = {chunk.rows, cols.end - cols.begin,
+                               side.operand + cols.begin, operand_stride<T>(side.size),
+                               d_gates_of(p) + side.map->slot_begin * plan.width};
+    if (at_once(side)) {
+      plan.kernels->outer_add(*side.map, p, sums, grad_of(side) + cols.begin,
+                              side.size);
+      return;
+    }
     const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
-    const Index line = slots_of(*side.map) * plan.width;
-    plan.kernels->outer(
-        {chunk.rows, cols.end - cols.begin, side.operand + cols.begin,
-         operand_stride<T>(side.size),
-         d_gates_of(p) + side.map->slot_begin * plan.width,
-         static_cast<int>(slots_of(*side.map)), static_cast<int>(plan.width - padding),
-         side.d_weight + (kept * side.size + cols.begin) * line, !chunk.newest});
+    plan.kernels->outer({sums, static_cast<int>(slots_of(*side.map)),
+                         static_cast<int>(plan.width - padding),
+                         sums_of(side, p, cols.begin), !chunk.newest});
   }
 
-  void add_panel(const OuterSide<T>& side, Index p, Index kept,
-                 const Team::Range& cols) const {
-    const Index line = slots_of(*side.map) * plan.width;
-    T* grad = &side == &side_x ? args.grads.weight_ih : args.grads.weight_hh;
-    plan.kernels->unpack_add(*side.map, p,
-                             side.d_weight + (kept * side.size + cols.begin) * line,
-                             cols.end - cols.begin, grad + cols.begin, side.size);
+  void add_panel(const OuterSide<T>& side, Index p, const Team::Range& cols) const {
+    plan.kernels->unpack_add(*side.map, p, sums_of(side, p, cols.begin),
+                             cols.end - cols.begin, grad_of(side) + cols.begin,
+                             side.size);
+  }
+
+  T* sums_of(const OuterSide<T>& side, Index p, Index col) const {
+    return side.d_weight + (p * side.size + col) * slots_of(*side.map) * plan.width;
+  }
+  T* grad_of(const OuterSide<T>& side) const {
+    return &side == &side_x ? args.grads.weight_ih : args.grads.weight_hh;
   }
 
   const T* d_gates_of(Index panel, Index chunk_row = 0) const {

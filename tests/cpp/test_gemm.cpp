@@ -190,8 +190,11 @@ TEST_CASE_TEMPLATE("outer and column_sum", T, float, double) {
             // Lanes that are not real are undefined.
             for (const int lanes : {k.width, std::max(1, k.width / 2)}) {
               std::vector<T> d_w = before;
-              k.outer({rows, cols, a.data(), stride, d_gates.data(),
-                       static_cast<int>(slots), lanes, d_w.data(), accumulate});
+              k.outer({{rows, cols, a.data(), stride, d_gates.data()},
+                       static_cast<int>(slots),
+                       lanes,
+                       d_w.data(),
+                       accumulate});
               for (std::size_t i = 0; i < d_w.size(); ++i) {
                 if (static_cast<int>(i) % k.width >= lanes) d_w[i] = wanted[i];
               }

@@ -103,6 +103,41 @@ TEST_CASE_TEMPLATE("weights go into panels and column blocks, and back", T, floa
   });
 }
 
+TEST_CASE_TEMPLATE("outer_add has the bits of outer and unpack_add", T, float, double) {
+  for_each_isa([] {
+    const Kernels<T>& k = kernels<T>();
+    const Index line = kSlots * k.width;
+    for (const CellKind cell : kCells) {
+      for (const Index units : tail_sizes(k.width)) {
+        const LayerPlan<T> plan = small_plan<T>(cell, 1, 1, units);
+        for (const PanelMap& map : {plan.map_x, plan.map_h}) {
+          const Index slots = map.slot_end - map.slot_begin;
+          for (const int cols : {1, k.width, 5 * k.width - 1}) {
+            for (const Index rows : {0, 1, 7}) {
+              Random<T> random(static_cast<std::uint64_t>(cols));
+              const Index stride = cols + 3;
+              const std::vector<T> a = random.array((rows + 1) * stride + k.width);
+              const std::vector<T> d_gates = random.array((rows + 1) * line);
+              const OuterSums<T> sums = {rows, cols, a.data(), stride,
+                                         d_gates.data() + map.slot_begin * k.width};
+              std::vector<T> d_w(static_cast<std::size_t>(cols * slots * k.width));
+              std::vector<T> wanted = random.array(4 * units * cols);
+              std::vector<T> w = wanted;
+              for (Index p = 0; p < plan.panels; ++p) {
+                k.outer({sums, static_cast<int>(slots), static_cast<int>(k.width),
+                         d_w.data(), false});
+                k.unpack_add(map, p, d_w.data(), cols, wanted.data(), cols);
+                k.outer_add(map, p, sums, w.data(), cols);
+              }
+              REQUIRE(same_bits(w, wanted));
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE_TEMPLATE("a bias goes into the slots of its map only", T, float, double) {
   for_each_isa([] {
     const Index width = kernels<T>().width;

@@ -74,6 +74,7 @@ const Kernels<T>& kernel_table() {
       narrow_product<V>,
       row_product<V>,
       outer<V, Isa>,
+      outer_add<V, Isa>,
       column_sum<V>,
       dense_forward<V, Isa>,
       dense_d_x<V, Isa>,

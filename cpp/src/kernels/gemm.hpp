@@ -324,8 +324,9 @@ inline void outer_tile(const OuterArgs<T>& g, const T* a, T* d_w) {
     }
   }
   prefetch<kL1>(d_w + kTile * kVecs * kSlot, kTile * kVecs * kSlot);
-  const T* d_gates = g.d_gates;
-  for (Index k = 0; k < g.rows; ++k, a += g.a_stride, d_gates += kSlots * kSlot) {
+  const OuterSums<T>& from = g.sums;
+  const T* d_gates = from.d_gates;
+  for (Index k = 0; k < from.rows; ++k, a += from.a_stride, d_gates += kSlots * kSlot) {
     prefetch<kL1>(a + 2 * kTile - 1, 1);  // the end of the next tile's columns
     add_products<0, kVecs, kSlot>(sums, a, 1, d_gates);
   }
@@ -363,28 +364,102 @@ template <class V, int kSlot, int kTile, class T>
 inline void outer_columns(const OuterArgs<T>& g) {
   const Index line = Index{g.slots} * kSlot;
   Index col = 0;
-  for (; col + kTile <= g.cols; col += kTile) {
-    outer_slots<V, kSlot, kTile>(g, g.a + col, g.d_w + col * line);
+  for (; col + kTile <= g.sums.cols; col += kTile) {
+    outer_slots<V, kSlot, kTile>(g, g.sums.a + col, g.d_w + col * line);
   }
-  outer_remainder<V, kSlot, kTile - 1>(g, g.cols - col, g.a + col, g.d_w + col * line);
+  outer_remainder<V, kSlot, kTile - 1>(g, g.sums.cols - col, g.sums.a + col,
+                                       g.d_w + col * line);
 }
 
 template <class V, class Isa, class T = typename V::Value>
 void outer(const OuterArgs<T>& whole) {
   OuterArgs<T> g = whole;
-  Index left = whole.rows;
+  OuterSums<T>& from = g.sums;
+  Index left = from.rows;
   do {
-    g.rows = left < Isa::kOuterRows ? left : Isa::kOuterRows;
+    from.rows = left < Isa::kOuterRows ? left : Isa::kOuterRows;
     if (fits_half<V, Isa>(g.lanes)) {
       outer_columns<HalfOf<V, Isa>, V::kWidth, Isa::kTileRows>(g);
     } else {
       outer_columns<V, V::kWidth, Isa::kTileRows>(g);
     }
-    g.a += g.rows * g.a_stride;
-    g.d_gates += g.rows * kSlots * V::kWidth;
+    from.a += from.rows * from.a_stride;
+    from.d_gates += from.rows * kSlots * V::kWidth;
     g.accumulate = true;
-    left -= g.rows;
+    left -= from.rows;
   } while (left > 0);
+}
+
+// Units of one slot x all columns: each row of w is read and written as it lies.
+template <class V, class T>
+struct OuterAddTile {
+  const OuterSums<T>& from;
+  const T* d_gates;
+  T* w;
+  Index w_stride;
+
+  template <int R>
+  void run(Index unit) const {
+    for (Index col = 0; col < from.cols; col += kSlots * V::kWidth) {
+      switch ((from.cols - col + V::kWidth - 1) / V::kWidth) {
+        case 1:
+          add<R, 1>(unit, col);
+          break;
+        case 2:
+          add<R, 2>(unit, col);
+          break;
+        case 3:
+          add<R, 3>(unit, col);
+          break;
+        default:
+          add<R, 4>(unit, col);
+      }
+    }
+  }
+
+  // kVecs vectors of columns, the last of which may have fewer real lanes.
+  template <int R, int kVecs>
+  void add(Index unit, Index col) const {
+    constexpr int kWidth = V::kWidth;
+    constexpr int kLast = (kVecs - 1) * kWidth;
+    const int lanes = panel_lanes<V>(from.cols, col + kLast);
+    T* out = w + unit * w_stride + col;
+    V sums[R][kVecs];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      prefetch<kL1>(out + r * w_stride, kVecs * kWidth);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sums[r][v] = V::zero();
+    }
+    const T* left = d_gates + unit;
+    const T* right = from.a + col;
+    for (Index k = 0; k < from.rows; ++k) {
+      add_products<0, kVecs, kWidth>(sums, left, 1, right);
+      left += kSlots * kWidth;
+      right += from.a_stride;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r, out += w_stride) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs - 1; ++v) {
+        (V::load(out + v * kWidth) + sums[r][v]).store(out + v * kWidth);
+      }
+      const V last = load_lanes<V>(out + kLast, lanes) + sums[r][kVecs - 1];
+      store_lanes(last, out + kLast, lanes);
+    }
+  }
+};
+
+template <class V, class Isa, class T = typename V::Value>
+void outer_add(const PanelMap& map, Index panel, const OuterSums<T>& from, T* w,
+               Index w_stride) {
+  for (int s = map.slot_begin; s < map.slot_end; ++s) {
+    const Index unit = panel * map.panel_units + map.slot_unit[s];
+    const T* d_gates = from.d_gates + (s - map.slot_begin) * V::kWidth;
+    T* rows = w + (map.slot_row[s] + unit) * w_stride;
+    for_row_tiles<Isa::kTileRows>(panel_lanes<V>(map.units, unit),
+                                  OuterAddTile<V, T>{from, d_gates, rows, w_stride});
+  }
 }
 
 template <class V, class T = typename V::Value>

@@ -167,19 +167,24 @@ struct RowProductArgs {
 // the sum of an element runs in lanes, four vectors side by side. block_begin,
 // block_end and init are not used.
 
-// d_w (cols, slots * W) = [d_w +] sum over rows k of a[k, col] * d_gates[k, slot,
-// lane], for one panel.
+// Sums over rows k of a[k, col] * d_gates[k, slot, lane], for one panel.
 template <class T>
-struct OuterArgs {
+struct OuterSums {
   Index rows;
   Index cols;
-  const T* a;  // (rows, cols)
+  const T* a;  // (rows, cols); whole vectors of the last columns are read
   Index a_stride;
   const T* d_gates;  // (rows, 4 W), at the first slot used
-  int slots;         // 1 to 4 neighbouring slots
-  int lanes;         // real lanes of a slot, 1 to W; of the others d_w is undefined
-  T* d_w;            // (cols, slots * W)
-  bool accumulate;   // start from d_w instead of zeros
+};
+
+// d_w (cols, slots * W) = [d_w +] these sums.
+template <class T>
+struct OuterArgs {
+  OuterSums<T> sums;
+  int slots;        // 1 to 4 neighbouring slots
+  int lanes;        // real lanes of a slot, 1 to W; of the others d_w is undefined
+  T* d_w;           // (cols, slots * W)
+  bool accumulate;  // start from d_w instead of zeros
 };
 
 // A dense layer on the rows of x: out = x w^T + bias. A sum over inputs runs in lanes,
@@ -292,6 +297,9 @@ struct Kernels {
   void (*narrow_product)(const ProductArgs<T>&);
   void (*row_product)(const RowProductArgs<T>&);
   void (*outer)(const OuterArgs<T>&);
+  // w[row, col] += the same sums, at once and to the same bits as outer and unpack_add.
+  void (*outer_add)(const PanelMap& map, Index panel, const OuterSums<T>&, T* w,
+                    Index w_stride);
   // d_bias (4 W) = [d_bias +] sum over rows of d_gates (rows, 4 W), one panel.
   void (*column_sum)(const T* d_gates, Index rows, bool accumulate, T* d_bias);
 
