@@ -272,11 +272,11 @@ struct ForwardLoop {
 
   // Puts the staged state back where the step was masked.
   void hold(Index t, const Part& part) const {
-    const auto [unit, last] = units_of(plan, part);
+    const Team::Range units = units_of(plan, part);
     for (Index n = part.rows.begin; n < part.rows.end; ++n) {
       if (!previous.held(t, n)) continue;
       const T* h = previous.staged_h + n * plan.padded_units;
-      std::copy(h + unit, h + last, h_at(t, n) + unit);
+      std::copy(h + units.begin, h + units.end, h_at(t, n) + units.begin);
       if (!plan.lstm()) continue;
       for (Index p = part.panels.begin; p < part.panels.end; ++p) {
         std::copy_n(state_rows(plan, previous.staged_c).at(n, p), plan.width,
