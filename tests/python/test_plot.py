@@ -48,6 +48,13 @@ def test_misread_shows_the_surest_mistake_first():
     assert titles == ["0 -> 1  90%", "1 -> 0  60%", "1 -> 0  55%"]
 
 
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (8, 1), (9, 2), (50, 5)])
+def test_misread_has_no_empty_rows(count, rows):
+    labels = np.zeros(count, np.int64)
+    figure = plot.misread(np.zeros((count, 8, 8)), labels, labels, np.ones((count, 1)))
+    assert figure.axes[0].get_gridspec().nrows == rows
+
+
 def test_misread_without_mistakes_is_an_empty_sheet():
     empty = np.zeros(0, np.int64)
     figure = plot.misread(np.zeros((0, 8, 8)), empty, empty, np.zeros((0, 10)))

@@ -68,15 +68,16 @@ def misread(
     probabilities : array (N, classes)
         What the model thought.
     """
-    result = figure(9, 6.4)
     sure = probabilities.max(axis=1) if len(images) else np.zeros(0)
     shown = np.argsort(-sure, kind="stable")[: _COLUMNS * _ROWS]
+    rows = max(1, -(-len(shown) // _COLUMNS))
+    result = figure(9, 0.4 + 1.2 * rows)
     result.suptitle(
         f"{len(images)} misread, the {len(shown)} surest mistakes "
         "(digit -> read as, with its probability)",
         fontsize=11,
     )
-    grid = result.subplots(_ROWS, _COLUMNS).ravel()
+    grid = result.subplots(rows, _COLUMNS).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, i in zip(grid, shown, strict=False):
