@@ -97,7 +97,8 @@ struct BackwardLoop {
       const Index from = chunk_begin(next_chunk_end);
       const Chunk chunk = chunk_of(from, next_chunk_end);
       const Index begin = std::max<Index>(0, from - piece_begin);
-      const Part part = part_of(plan, split, team, plan.widest(begin, end));
+      Part part = part_of(plan, split, team, plan.widest(begin, end));
+      if (products.halved()) part.panels = products.half_panels(team);
       for (Index step = end - 1; step >= begin; --step) {
         run_step(step, chunk, part, split, team);
       }
@@ -123,14 +124,18 @@ struct BackwardLoop {
     if (special) save_held(t, part);
     cell_backward(step, chunk_row, part);
     if (special) finish_cell(t, chunk_row, part);
+    const bool halved = products.halved();
+    const bool wanted = piece_begin + step > 0 || args.d_h0 != nullptr;
+    if (halved && wanted) products.half_products(step, chunk_row, team);
     if (!split.by_rows) team.barrier();
-    if (piece_begin + step > 0 || args.d_h0 != nullptr) {
+    if (wanted) {
       const Team shared = split.by_rows ? Team(0, 1) : team;
       const Team::Range units =
-          products.state_gradient(step, chunk_row, part, shared, d_h);
+          halved ? products.add_halves(step, part, d_h)
+                 : products.state_gradient(step, chunk_row, part, shared, d_h);
       if (special) finish_state(t, part, units);
     }
-    if (!split.by_rows) team.barrier();
+    if (!split.by_rows && !halved) team.barrier();
   }
 
   PanelRows<const T> c_before(Index t) const {
@@ -280,6 +285,7 @@ struct BackwardLoop {
     zeros = arena.take<T>(plan.padded_units);
     previous.take(arena, args.dropout);
     weights.take_operands(arena);
+    products.take_halves(arena);
   }
 
   void begin_state() {

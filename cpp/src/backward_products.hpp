@@ -17,6 +17,12 @@ constexpr Index kNarrowInput = 8;
 // See single_row(); measured with hidden 133 (faster unpacked) and 785 (slower).
 constexpr Index kUnpackedBytes = 512 << 10;
 constexpr Index kUnpackedSteps = 4;
+// Such a row in L2 of this many units and more goes back in two halves of the panels,
+// whose sums are added at the end: a thread reads no weights and no d_gates but its
+// own, and a step has one barrier instead of two. More halves would cost one thread
+// more.
+constexpr Index kHalvedUnits = 96;
+constexpr int kHalves = 2;
 
 template <class T>
 struct BackwardProducts {
@@ -27,6 +33,7 @@ struct BackwardProducts {
   Index seq_len;                     // of the whole sequence
   T* columns_x = nullptr;  // W_ih for d_x: in column blocks, or in panels if narrow
   T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
+  T* halves = nullptr;     // d_h of each half of the panels, of two steps
 
   Index blocks(Index cols) const {
     return (cols + plan.gate_line() - 1) / plan.gate_line();
@@ -34,9 +41,22 @@ struct BackwardProducts {
   // A batch of one reads W_hh where it lies, if it stays in L2 or the steps are too few
   // to repay packing: rows that straddle cache lines are read at half speed from L3.
   bool single_row() const {
-    const Index bytes = plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)};
-    return plan.batch_size == 1 &&
-           (bytes <= kUnpackedBytes || seq_len <= kUnpackedSteps);
+    return plan.batch_size == 1 && (in_l2() || seq_len <= kUnpackedSteps);
+  }
+  bool in_l2() const {
+    return plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)} <=
+           kUnpackedBytes;
+  }
+  bool halved() const {
+    return plan.batch_size == 1 && in_l2() && plan.hidden_size >= kHalvedUnits;
+  }
+  // The panels of the halves [first, last).
+  Team::Range half_panels(Index first, Index last) const {
+    return {plan.panels * first / kHalves, plan.panels * last / kHalves};
+  }
+  Team::Range half_panels(const Team& team) const {
+    const Team::Range own = team.share(kHalves);
+    return half_panels(own.begin, own.end);
   }
   bool narrow() const { return plan.input_size < kNarrowInput; }
 
@@ -50,6 +70,10 @@ struct BackwardProducts {
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
     columns_h = arena.take<T>(checked_product(h_lines, padded(plan.hidden_size)));
     columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
+  }
+
+  void take_halves(Arena& arena) {
+    halves = arena.take<T>(halved() ? 2 * kHalves * plan.padded_units : 0);
   }
 
   // All threads of the team call this; ends with a barrier.
@@ -96,7 +120,7 @@ struct BackwardProducts {
     if (single_row()) {
       units = team.share(plan.hidden_size, plan.width);
       plan.kernels->row_product({&plan.map_h, units.begin, units.end, plan.hidden_size,
-                                 a.a, a.a_panel_stride, plan.panels,
+                                 a.a, a.a_panel_stride, 0, plan.panels,
                                  args.params.weight_hh, a.c, a.accumulate});
     } else {
       const Team::Range range = team.share(blocks(plan.hidden_size));
@@ -111,6 +135,36 @@ struct BackwardProducts {
     }
     if (dropped) add_dropped(part, units, d_h);
     return units;
+  }
+
+  // The same where halved(), in two parts with a barrier between them: the sums of this
+  // thread's halves, then d_h of its units. Steps use `halves` in turn, so that nobody
+  // writes what another thread still reads.
+  void half_products(Index step, Index chunk_row, const Team& team) const {
+    const ProductArgs<T> a = product_args(plan.map_h, chunk_row, 1);
+    const Team::Range own = team.share(kHalves);
+    for (Index half = own.begin; half < own.end; ++half) {
+      const Team::Range panels = half_panels(half, half + 1);
+      plan.kernels->row_product({&plan.map_h, 0, plan.hidden_size, plan.hidden_size,
+                                 a.a, a.a_panel_stride, panels.begin, panels.end,
+                                 args.params.weight_hh, half_of(step, half), false});
+    }
+  }
+  Team::Range add_halves(Index step, const Part& part, T* d_h) const {
+    const bool direct = plan.cell == CellKind::gru;
+    const T* const factors = previous.factors;
+    const T* const first = half_of(step, 0);
+    const T* const second = half_of(step, 1);
+    const Team::Range units = units_of(plan, part);
+    for (Index u = units.begin; u < units.end; ++u) {
+      T sum = first[u] + second[u];
+      if (factors != nullptr) sum *= factors[u];
+      d_h[u] = direct ? d_h[u] + sum : sum;
+    }
+    return units;
+  }
+  T* half_of(Index step, Index half) const {
+    return halves + (step % 2 * kHalves + half) * plan.padded_units;
   }
 
   // What W_hh hands back passes the mask that h passed; the GRU's direct part does not.

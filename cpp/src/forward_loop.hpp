@@ -149,24 +149,29 @@ struct ForwardLoop {
     if (keep()) return gates_at(plan.time_of(step));
     return {sums + step % projected_steps * plan.panels * line, 0, line};
   }
+  // From one step to the next, in the records and in these sums.
+  Index record_step() const {
+    return plan.time_per_step() * plan.stored_rows * plan.panels * plan.record;
+  }
+  Index sums_step() const {
+    return keep() ? record_step() : plan.panels * plan.gate_line();
+  }
 
   // The steps take the place of the batch rows.
   void project(Index first, const Part& part) const {
-    const Index sign = plan.reverse ? -1 : 1;
     GateArgs<T> gate{};
     gate.rows = std::min(projected_steps, plan.seq_len - first);
     gate.panel_begin = part.panels.begin;
     gate.panel_end = part.panels.end;
     gate.x = plan.rows.at(x, plan.time_of(first), 0);
-    gate.x_stride = sign * x.stride_t;
+    gate.x_stride = plan.time_per_step() * x.stride_t;
     gate.x_size = plan.input_size;
     gate.packed_x = packed.x;
     gate.h = previous.zeros;
     gate.init = packed.bias;
     gate.init_panel_stride = plan.gate_line();
     gate.gates = sums_at(first).data;
-    gate.gate_row_stride =
-        keep() ? sign * plan.panels * plan.record : plan.panels * plan.gate_line();
+    gate.gate_row_stride = sums_step();
     gate.gate_panel_stride = sums_at(first).panel_stride;
     (plan.cell == CellKind::gru ? plan.kernels->gates_gru
                                 : plan.kernels->gates_lstm)(gate);
@@ -220,13 +225,11 @@ struct ForwardLoop {
     s.h_out = h_at(t, row);
     s.h_out_stride = output.stride_n;
     s.hidden_size = plan.hidden_size;
-    const Index sign = plan.reverse ? -1 : 1;
-    const Index record =
-        keep() ? sign * plan.stored_rows * plan.panels * plan.record : 0;
-    const Index sums_line = keep() ? record : plan.panels * plan.gate_line();
+    const Index record = keep() ? record_step() : 0;
+    const Index time = plan.time_per_step();
     plan.kernels->lstm_steps(s, count,
-                             {sign * x.stride_t, projected_steps > 0 ? sums_line : 0,
-                              record, record, sign * output.stride_t});
+                             {time * x.stride_t, projected_steps > 0 ? sums_step() : 0,
+                              record, record, time * output.stride_t});
   }
 
   void pointwise_step(Index t, Index row, const GateArgs<T>& gate,

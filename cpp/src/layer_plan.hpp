@@ -47,6 +47,7 @@ struct LayerPlan {
            output_activation == Activation::tanh;
   }
   Index time_of(Index step) const { return reverse ? seq_len - 1 - step : step; }
+  Index time_per_step() const { return reverse ? -1 : 1; }
   // The earliest time of the steps [begin, end), and how many rows they have in all.
   Index first_time(Index begin, Index end) const {
     return reverse ? seq_len - end : begin;

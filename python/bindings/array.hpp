@@ -93,11 +93,10 @@ T* data_of(const py::array& array) {
   return const_cast<T*>(static_cast<const T*>(data));
 }
 
-// Whether in_place takes the array. Asked first: to put names together takes longer
-// than all else that a small call does outside of the core.
-template <class T>
-bool fits_in_place(py::handle object, std::initializer_list<Index> expected,
-                   bool writes) {
+// Whether in_place takes the array. To ask first saves putting names together, which
+// takes longer than all else that a small call does outside of the core.
+template <class T, class Sizes>
+bool fits_in_place(py::handle object, const Sizes& expected, bool writes) {
   if (!py::isinstance<py::array_t<T>>(object)) return false;
   const auto array = py::reinterpret_borrow<py::array>(object);
   return (array.flags() & py::array::c_style) != 0 && is_aligned(array) &&
@@ -111,16 +110,14 @@ template <class T>
 T* in_place(py::handle object, const std::string& name, const std::string& symbols,
             const Shape& expected, bool writes) {
   py::array array = typed_array<T>(object, name);
+  if (fits_in_place<T>(object, expected, writes)) return data_of<T>(array);
   check_shape(array, name, symbols, expected);
   if ((array.flags() & py::array::c_style) == 0 || !is_aligned(array)) {
     throw py::value_error(
         name + " must be C-contiguous, got strides " +
         to_string(Shape(array.strides(), array.strides() + array.ndim())));
   }
-  if (writes && !array.writeable()) {
-    throw py::value_error(name + " must be writeable, got a read-only array");
-  }
-  return data_of<T>(array);
+  throw py::value_error(name + " must be writeable, got a read-only array");
 }
 
 // A new array over a pooled buffer, which goes back to the pool with the array.

@@ -1,5 +1,6 @@
 // Back-propagation through time in double against central differences of the forward
 // pass, for every parameter, the input and the initial state.
+#include "marks.hpp"
 #include "recurrent_problem.hpp"
 
 namespace fastlstm::testing {
@@ -13,7 +14,50 @@ void check(const RecurrentConfig& config, Index seq_len, Index batch_size) {
         kTolerance);
 }
 
+// Along one random direction for each array, where there are too many values to change
+// one by one.
+void check_directions(Problem<double> problem) {
+  constexpr double kStep = 1e-6;  // of each value: together they go far
+  const std::vector<double> gradients = problem.gradients().flat();
+  Random<double> random(3);
+  std::vector<double> got, wanted;
+  auto next = gradients.begin();
+  for (std::vector<double>* part : problem.inputs()) {
+    const std::vector<double> kept = *part;
+    const std::vector<double> direction = random.array(static_cast<Index>(kept.size()));
+    const auto loss_at = [&](double step) {
+      for (std::size_t i = 0; i < kept.size(); ++i) {
+        (*part)[i] = kept[i] + step * direction[i];
+      }
+      return problem.loss();
+    };
+    wanted.push_back((loss_at(kStep) - loss_at(-kStep)) / (2 * kStep));
+    *part = kept;
+    got.push_back(0);
+    for (const double value : direction) got.back() += value * *next++;
+  }
+  CHECK(relative_difference(got, wanted) < kTolerance);
+}
+
 }  // namespace
+
+TEST_CASE("gradients of a row alone that goes back in two halves") {
+  const Marks marks(7, 1);
+  for_each_isa([&] {
+    for (const CellKind cell : kCells) {
+      for (const Index units : {95, 96, 101}) {  // from 96 on
+        CAPTURE(units);
+        RecurrentConfig config = make_config(cell, 2, units);
+        check_directions(Problem<double>(config, 7, 1));
+        config.recurrent_dropout = 0.3;
+        Problem<double> problem(config, 7, 1);
+        check_directions(problem);
+        problem.marks = marks.view(false, true, true);
+        check_directions(problem);
+      }
+    }
+  });
+}
 
 TEST_CASE("gradients of one layer, with every instruction set") {
   for_each_isa([] {

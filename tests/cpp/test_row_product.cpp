@@ -31,12 +31,17 @@ void check_row_product(CellKind cell, Index units, Index cols, bool accumulate) 
     wanted[static_cast<std::size_t>(col)] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
 
-  // Threads take whole vectors of columns.
+  // Threads take whole vectors of columns, or some of the panels.
   const Index half = cols / 2 / plan.width * plan.width;
+  const Index panel = apart ? plan.panels : plan.panels / 2;
   std::vector<T> c = before;
   for (const auto& [begin, end] : {std::pair(Index{0}, half), std::pair(half, cols)}) {
-    plan.kernels->row_product({&map, begin, end, cols, a.data(), line, plan.panels,
+    plan.kernels->row_product({&map, begin, end, cols, a.data(), line, 0, panel,
                                w.data(), c.data(), accumulate});
+    if (panel == plan.panels) continue;
+    const bool more = accumulate || panel > 0;
+    plan.kernels->row_product({&map, begin, end, cols, a.data(), line, panel,
+                               plan.panels, w.data(), c.data(), more});
   }
   REQUIRE(same_bits(c, wanted));
 }

@@ -249,8 +249,8 @@ struct RowProductTile {
     V sums[kApart ? kSlots : 1][kVecs] = {};
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      sums[0][v] = !g.accumulate && panel_begin == 0 ? V::zero()
-                   : v < kLast                       ? V::load(c + v * kWidth)
+      sums[0][v] = !g.accumulate && panel_begin == g.panel_begin ? V::zero()
+                   : v < kLast ? V::load(c + v * kWidth)
                                : load_lanes<V>(c + v * kWidth, lanes);
     }
     for (Index p = panel_begin; p < panel_end; ++p) {
@@ -302,11 +302,12 @@ void row_product(const RowProductArgs<T>& g) {
   const Index vecs = (g.col_end - g.col_begin + V::kWidth - 1) / V::kWidth;
   // Whole rows that are short: depends on no thread's share of them.
   if (g.cols <= kShortRow * V::kWidth) {
-    return for_row_tiles<kShortRow>(vecs, RowProductTile<V, true, T>{g, 0, g.panels});
+    return for_row_tiles<kShortRow>(
+        vecs, RowProductTile<V, true, T>{g, g.panel_begin, g.panel_end});
   }
   // Rows that take several tiles are read panel by panel, as they lie in memory.
-  const Index step = vecs > kMostVecs ? 1 : g.panels;
-  for (Index p = 0; p < g.panels; p += step) {
+  const Index step = vecs > kMostVecs ? 1 : g.panel_end - g.panel_begin;
+  for (Index p = g.panel_begin; p < g.panel_end; p += step) {
     for_row_tiles<kMostVecs>(vecs, RowProductTile<V, false, T>{g, p, p + step});
   }
 }

@@ -146,18 +146,19 @@ struct ProductArgs {
   bool accumulate;  // start from c instead of init
 };
 
-// c (1, cols) = [c +] a w over the rows of w in panel order, w being row-major and not
-// packed: for a batch of one, where packing would cost as much as a few steps. Sums in
-// the order of `product`, to the same bits; but where a row has two vectors or fewer
-// each slot is summed apart, and then (0 + 1) + (2 + 3).
+// c (1, cols) = [c +] a w over the rows of w, some panels in order, w being row-major
+// and not packed: for a batch of one, where packing would cost as much as a few steps.
+// Sums in the order of `product`, to the same bits; but where a row has two vectors or
+// fewer each slot is summed apart, and then (0 + 1) + (2 + 3).
 template <class T>
 struct RowProductArgs {
   const PanelMap* map;
   Index col_begin, col_end;  // columns of this call
   Index cols;
   const T* a;  // (P, slots * W) at a_panel_stride
-  Index a_panel_stride, panels;
-  const T* w;  // (rows, cols)
+  Index a_panel_stride;
+  Index panel_begin, panel_end;  // panels of this call
+  const T* w;                    // (rows, cols)
   T* c;
   bool accumulate;
 };
