@@ -46,8 +46,8 @@ double best_time(const Call& call) {
   return best;
 }
 
-void time_stream(const Model& model, const char* precision_name,
-                 fastlstm::Precision precision) {
+void time_stream(const Model& model, const char* way, fastlstm::Precision precision,
+                 int threads) {
   fastlstm::RecurrentConfig config;
   config.input_size = model.input_size;
   config.hidden_size = model.hidden_size;
@@ -65,11 +65,12 @@ void time_stream(const Model& model, const char* precision_name,
   }
   fastlstm::StreamOptions<float> options;
   options.precision = precision;
+  options.threads = threads;
   fastlstm::Stream<float> stream(config, params.data(), options);
   const std::vector<float> x = weights(model.input_size);
   std::vector<float> y(static_cast<std::size_t>(model.hidden_size));
   std::printf("{\"model\": \"%s\", \"way\": \"Stream %s\", \"ns\": %.1f}\n", model.name,
-              precision_name, best_time([&] { stream.step(x.data(), y.data()); }));
+              way, best_time([&] { stream.step(x.data(), y.data()); }));
 }
 
 template <int H>
@@ -90,8 +91,10 @@ int main() {
                           {"128/128", 128, 128, 1},
                           {"2x640", 640, 640, 2}};
   for (const Model& model : models) {
-    time_stream(model, "float32", fastlstm::Precision::full);
-    time_stream(model, "bfloat16", fastlstm::Precision::bfloat16);
+    time_stream(model, "float32", fastlstm::Precision::full, 1);
+    time_stream(model, "bfloat16", fastlstm::Precision::bfloat16, 1);
+    time_stream(model, "float32, 2 threads", fastlstm::Precision::full, 2);
+    time_stream(model, "bfloat16, 2 threads", fastlstm::Precision::bfloat16, 2);
   }
   time_static<16>("1/16");
   time_static<40>("1/40");

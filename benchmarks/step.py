@@ -4,8 +4,9 @@
     cmake -B build/bench -DFASTLSTM_BUILD_BENCHMARKS=ON && cmake --build build/bench
     python benchmarks/step.py --cpp build/bench/benchmarks/fastlstm_step
 
-All ways of a model are called in turn, round after round, on one thread; the figure is
-the median over rounds of the mean within a round, in microseconds. ONNX Runtime steps
+All ways of a model are called in turn, round after round, on one thread, then on two
+that share a step; the figure is the median over rounds of the mean within a round, in
+microseconds. ONNX Runtime steps
 one LSTM operator a layer on bound buffers, its state going in and out.
 """
 
@@ -34,7 +35,7 @@ SECONDS = 0.02  # of one way in one round
 Step = Callable[[], object]
 
 
-def own_steps(layer: fl.LSTM) -> dict[str, Step]:
+def own_steps(layer: fl.LSTM, threads: int) -> dict[str, Step]:
     """Return steps into a given array: float32 weights and bfloat16."""
     x = np.full(layer.input_size, 0.1, np.float32)
 
@@ -43,12 +44,12 @@ def own_steps(layer: fl.LSTM) -> dict[str, Step]:
         return lambda: stream.step(x, out=out)
 
     return {
-        "fastlstm": step_of(layer.stream()),
-        "bfloat16": step_of(layer.stream(precision="bfloat16")),
+        "fastlstm": step_of(layer.stream(threads=threads)),
+        "bfloat16": step_of(layer.stream(precision="bfloat16", threads=threads)),
     }
 
 
-def onnx_step(layer: fl.LSTM) -> Step:
+def onnx_step(layer: fl.LSTM, threads: int) -> Step:
     """Return a step of ONNX Runtime; ImportError where it is not installed."""
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -97,7 +98,7 @@ def onnx_step(layer: fl.LSTM) -> Step:
         graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8
     )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -136,12 +137,12 @@ def mean_time(step: Step, calls: int) -> float:
     return (time.perf_counter() - begin) / calls * 1e6
 
 
-def time_model(sizes: tuple[int, int, int]) -> dict[str, float]:
+def time_model(sizes: tuple[int, int, int], threads: int) -> dict[str, float]:
     """Return microseconds a step of every way."""
     layer = fl.LSTM(*sizes, rng=0)
-    steps = own_steps(layer)
+    steps = own_steps(layer, threads)
     try:
-        steps["onnxruntime"] = onnx_step(layer)
+        steps["onnxruntime"] = onnx_step(layer, threads)
     except ImportError as error:
         print(f"onnxruntime is left out: {error}")
     calls = {n: max(5, int(SECONDS * 1e6 / mean_time(s, 20))) for n, s in steps.items()}
@@ -157,11 +158,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time a step of a stream.")
     parser.add_argument("--cpp", help="the program that step.cpp builds: run it too")
     args = parser.parse_args()
-    fl.set_num_threads(1)
-    for model, sizes in MODELS.items():
-        times = time_model(sizes)
-        shown = ", ".join(f"{name} {us:.3g} us" for name, us in times.items())
-        print(f"{model:<8} Python: {shown}")
+    for threads in (1, 2):
+        for model, sizes in MODELS.items():
+            times = time_model(sizes, threads)
+            shown = ", ".join(f"{name} {us:.3g} us" for name, us in times.items())
+            print(f"{model:<8} Python, {threads} threads: {shown}")
     if args.cpp:
         done = subprocess.run([args.cpp], check=True, capture_output=True, text=True)
         for line in done.stdout.splitlines():

@@ -201,7 +201,7 @@ void Model<T>::Body::run(const T* x, Index seq_len, Index batch_size, T* y) cons
 }
 
 template <class T>
-Stream<T> Model<T>::stream(Index batch_size, Precision precision) const {
+Stream<T> Model<T>::stream(Index batch_size, Precision precision, int threads) const {
   if (body_->num_embeddings > 0) {
     throw std::invalid_argument(
         "a stream takes vectors, and this model begins with an embedding: make a "
@@ -210,6 +210,7 @@ Stream<T> Model<T>::stream(Index batch_size, Precision precision) const {
   StreamOptions<T> options;
   options.batch_size = batch_size;
   options.precision = precision;
+  options.threads = threads;
   options.head = body_->head;
   options.initial = body_->initial;
   return Stream<T>(body_->config, body_->params.data(), options);

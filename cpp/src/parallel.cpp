@@ -139,7 +139,7 @@ class Barrier {
   std::atomic<int> arrived_{0};
 };
 
-class Pool {
+class alignas(64) Pool {
  public:
   void run(int threads, RegionBody body, void* context) {
     threads = grow(threads);
@@ -156,8 +156,6 @@ class Pool {
   void barrier(int which, int size) {
     barriers_[which].wait(size, spin_.load(std::memory_order_relaxed));
   }
-
-  std::atomic<bool> busy{false};
 
  private:
   // Threads there are, workers and the caller, after starting as many as can be had.
@@ -195,12 +193,16 @@ class Pool {
     return static_cast<int>(start & ((1u << kSizeBits) - 1));
   }
 
+  // In one cache line with the value that the workers watch.
+  RegionBody body_ = nullptr;
+  void* context_ = nullptr;
   Event start_;
   Barrier barriers_[3];
   std::atomic<bool> spin_{true};
-  RegionBody body_ = nullptr;
-  void* context_ = nullptr;
   std::vector<std::thread> workers_;
+
+ public:
+  std::atomic<bool> busy{false};
 };
 
 // Never destroyed: workers may still sleep in it when the process ends. A forked child

@@ -217,6 +217,22 @@ void StreamLayer<T>::pack_general(LayerArrays<const T> params) {
 }
 
 template <class T>
+void StreamLayer<T>::share_step(int turn, const T* x, const Team& team) const noexcept {
+  const Team::Range panels = team.share(plan_.panels);
+  if (panels.begin == panels.end) return;
+  LstmStepArgs<T> fused = fused_[turn];
+  if (x != nullptr) fused.gate.x = x;
+  fused.gate.panel_begin = panels.begin;
+  fused.gate.panel_end = panels.end;
+  if (kind_ == StepKind::fused) return fused_step_(fused);
+  PointwiseForwardArgs<T> pointwise = pointwise_[turn];
+  pointwise.panel_begin = panels.begin;
+  pointwise.panel_end = panels.end;
+  gates_(fused.gate);
+  cell_(pointwise);
+}
+
+template <class T>
 void StreamLayer<T>::general_step(int turn, Index row, Index count) noexcept {
   GeneralStep<T>& general = *general_;
   general.args.x = {fused_[turn].gate.x, 0, fused_[turn].gate.x_stride};

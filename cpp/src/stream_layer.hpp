@@ -49,6 +49,9 @@ class StreamLayer {
     gates_(fused_[turn].gate);
     cell_(pointwise_[turn]);
   }
+  // This thread's share of such a step, which ends when all threads are done; x null:
+  // that of the layer below.
+  void share_step(int turn, const T* x, const Team& team) const noexcept;
   // The same of some rows, and the rows that stay as they are.
   void step_rows(int turn, Index row, Index count) noexcept;
   void hold_rows(int turn, Index row, Index count) noexcept;
@@ -60,6 +63,7 @@ class StreamLayer {
 
   // Multiply-adds of a step of one row.
   Index work() const noexcept;
+  bool shareable() const noexcept { return kind_ != StepKind::general; }
 
  private:
   void pack_bfloat16(const LayerArrays<const T>& params, BufferPool& pool);

@@ -204,11 +204,12 @@ class Recurrent {
   // Fills a new object of _core.Stream. head: (weight, bias or None), or None; h0 and
   // c0: the initial state (L, ...) of a stream, or None.
   void open(py::handle stream, const py::sequence& params, py::handle head,
-            py::handle h0_object, py::handle c0_object, Index batch_size,
-            bool bfloat16) const {
+            py::handle h0_object, py::handle c0_object, Index batch_size, bool bfloat16,
+            int threads) const {
     StreamOptions<T> options;
     options.batch_size = batch_size;
     options.precision = bfloat16 ? Precision::bfloat16 : Precision::full;
+    options.threads = threads;
     options.head = head_arrays(head);
     const py::array h0 = state(h0_object, "h0", initial_shape(config_.output_size()));
     const py::array c0 = state(c0_object, "c0", initial_shape(config_.hidden_size));
@@ -555,7 +556,7 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
            py::arg("need_d_x"))
       .def("open", &Recurrent<T>::open, py::arg("stream"), py::arg("params"),
            py::arg("head"), py::arg("h0"), py::arg("c0"), py::arg("batch_size"),
-           py::arg("bfloat16"))
+           py::arg("bfloat16"), py::arg("threads"))
       .def("refresh", &Recurrent<T>::refresh, py::arg("stream"), py::arg("params"),
            py::arg("head"), py::arg("h0"), py::arg("c0"))
       .def("trim", &Recurrent<T>::trim);

@@ -67,6 +67,7 @@ class _Recurrent:
         c0: Any,
         batch_size: int,
         bfloat16: bool,
+        threads: int,
     ) -> None: ...
     def refresh(
         self, stream: Stream, params: list[Any], head: Any, h0: Any, c0: Any

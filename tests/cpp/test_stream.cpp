@@ -149,6 +149,38 @@ TEST_CASE("the block form gives the bits of the steps") {
   });
 }
 
+TEST_CASE("threads that share a step change no bit") {
+  for_each_isa([] {
+    std::vector<RecurrentConfig> configs;
+    for (const CellKind cell : kCells) configs.push_back(make_config(cell, 3, 130));
+    configs.push_back(make_config(CellKind::lstm, 3, 136));  // ends in half a panel
+    configs.push_back(make_config(CellKind::lstm, 3, 130));
+    configs.back().cell_activation = Activation::relu;
+    configs.push_back(make_config(CellKind::lstm, 3, 130));
+    configs.back().options.peepholes = true;
+    for (RecurrentConfig& config : configs) {
+      config.num_layers = 2;
+      for (const Index batch : {1, 3}) {
+        const Problem<float> problem(config, 5, batch);
+        for (const Precision precision : {Precision::full, Precision::bfloat16}) {
+          StreamOptions<float> options;
+          options.precision = precision;
+          Stream<float> alone = make_stream(problem, options);
+          const Outcome<float> wanted = stepped(alone, problem);
+          for (const int threads : {2, 3, 8}) {
+            CAPTURE(threads);
+            set_num_threads(threads);
+            options.threads = threads;
+            Stream<float> shared = make_stream(problem, options);
+            REQUIRE(stepped(shared, problem) == wanted);
+          }
+          set_num_threads(available_cpus());
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("a masked step holds state and answer; the others run as if alone") {
   constexpr Index kSteps = 12, kBatch = 5;
   for_each_isa([] {
@@ -349,6 +381,8 @@ TEST_CASE("streams that are refused") {
         "batch_size must be an integer from 1 to 16777216, got 0");
   CHECK(error_with([](Config&, Options&, Params& p) { p[1].weight_hh = nullptr; }) ==
         "params of layer 1 must have weight_ih and weight_hh, got null");
+  CHECK(error_with([](Config&, Options& o, Params&) { o.threads = 0; }) ==
+        "threads must be at least 1, got 0");
   const float weight[20] = {};
   CHECK(error_with([&](Config&, Options& o, Params&) { o.head.weight = weight; }) ==
         "head.out_features must be at least 1, got 0");

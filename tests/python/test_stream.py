@@ -44,6 +44,19 @@ def as_tuple(state: Any) -> tuple[Any, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_threads_may_share_a_step(batch: int) -> None:
+    layer = fl.LSTM(3, 130, 2, rng=0)
+    x = sequence(9, batch, 3)
+    stream = layer.stream(batch, threads=2)
+    assert stream.threads == 2
+    steps = np.stack([stream.step(x_t) for x_t in x])
+    assert np.array_equal(steps, layer(x)[0])
+    model = fl.SequenceModel(layer, fl.Linear(130, 2, rng=0), return_sequences=True)
+    one, two = model.stream(batch), model.stream(batch, threads=2)
+    assert np.array_equal(one.process(x), two.process(x))
+
+
 def test_a_single_stream_may_do_without_the_batch_axis() -> None:
     layer = fl.LSTM(3, 5, rng=0)
     x = sequence(4, 3)
@@ -256,6 +269,8 @@ def test_streams_that_are_refused() -> None:
         fl.LSTM(2, 3, bidirectional=True).stream()
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         fl.LSTM(2, 3).stream(0)
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        fl.LSTM(2, 3).stream(threads=0)
     stream = fl.LSTM(2, 3).stream()
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(stream)

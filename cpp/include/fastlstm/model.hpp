@@ -58,8 +58,10 @@ class FASTLSTM_API Model {
   void predict(const std::int64_t* x, Index seq_len, Index batch_size, T* y) const;
 
   // Streams of this model, each answering at every step, head included. They keep a
-  // copy of the weights. Throws as Stream does.
-  Stream<T> stream(Index batch_size = 1, Precision precision = Precision::full) const;
+  // copy of the weights. Precision and threads are those of StreamOptions. Throws as
+  // Stream does.
+  Stream<T> stream(Index batch_size = 1, Precision precision = Precision::full,
+                   int threads = 1) const;
 
   struct Body;
 

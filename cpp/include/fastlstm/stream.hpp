@@ -38,11 +38,17 @@ struct StreamOptions {
   Precision precision = Precision::full;  // bfloat16: with T = float
   Head<T> head = {};
   InitialState<T> initial = {};
+  // Threads that share each step of a plain cell by its units: no more than
+  // num_threads() and CPUs, and one for steps of a us and less, or masked ones.
+  int threads = 1;
 };
 
 // N independent streams of one model. A result depends on nothing but its own stream's
 // inputs and is bit-equal to recurrent_forward's on the same instruction set, which is
 // the one in force when the object was made. One thread at a time may use an object.
+//
+// With more threads than one the bits are the same, but a step may make system calls:
+// a thread sleeps where no step follows within 50 us, and to wake it takes as long.
 template <class T>
 class FASTLSTM_API Stream {
  public:

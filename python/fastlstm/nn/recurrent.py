@@ -189,7 +189,9 @@ class Recurrent(Module):
             **self._variant.config(),
         }
 
-    def stream(self, batch_size: int = 1, *, precision: str | None = None) -> Stream:
+    def stream(
+        self, batch_size: int = 1, *, precision: str | None = None, threads: int = 1
+    ) -> Stream:
         """Return N = `batch_size` independent streams that advance step by step.
 
         See `Stream`; `precision` None is that of the last `round_weights`.
@@ -203,7 +205,7 @@ class Recurrent(Module):
         (4, 8)
         """
         precision = check_precision(precision) or self.precision
-        return Stream(self, batch_size=batch_size, precision=precision)
+        return Stream(self, batch_size=batch_size, precision=precision, threads=threads)
 
     def round_weights(self, precision: str) -> None:
         """Round weight_ih, weight_hh and weight_hr, to nearest, ties to even.

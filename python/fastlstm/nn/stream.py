@@ -30,7 +30,8 @@ class Stream(_core.Stream):
     Made by ``stream()`` of a layer or a model. Weights are a snapshot: `refresh` takes
     a new one. A step gives the bits of the whole-sequence call on the same instruction
     set, and those of the same stream run alone. In the core it allocates nothing, takes
-    no lock, and runs on the calling thread; a long one lets other threads run.
+    no lock, and runs on the calling thread, unless `threads` says otherwise; a long one
+    lets other threads run.
 
     Parameters
     ----------
@@ -45,11 +46,18 @@ class Stream(_core.Stream):
         the memory; all sums stay float32. For layers of float32. A projection's
         weight_hr, and W_hn where a GRU resets before it, are rounded but take as much
         memory as before.
+    threads : int
+        How many share a step: for large layers (128 units and more) whose steps follow
+        each other within 50 us, after which a thread sleeps and takes as long to wake.
+        At most `get_num_threads()` at the time are used, one for steps of a
+        microsecond and less, with `active` and for options of the cell. The bits are
+        the same.
 
     Raises
     ------
     ValueError
-        If the layer has two directions or bfloat16 is asked of float64.
+        If the layer has two directions, bfloat16 is asked of float64, or `threads` is
+        below 1.
 
     Examples
     --------
@@ -80,9 +88,11 @@ class Stream(_core.Stream):
         *,
         batch_size: int = 1,
         precision: str | None = None,
+        threads: int = 1,
     ) -> None:
         self.batch_size = check_size("batch_size", batch_size)
         self.precision = check_precision(precision)
+        self.threads = check_size("threads", threads)
         self._recurrent = recurrent
         self._head = head
         recurrent._core.open(
@@ -92,6 +102,7 @@ class Stream(_core.Stream):
             *recurrent.initial_state(),
             self.batch_size,
             precision == "bfloat16",
+            self.threads,
         )
 
     @property
@@ -153,7 +164,8 @@ class Stream(_core.Stream):
     def __repr__(self) -> str:
         return (
             f"Stream({self._recurrent!r}, {self._head!r}, "
-            f"batch_size={self.batch_size}, precision={self.precision!r})"
+            f"batch_size={self.batch_size}, precision={self.precision!r}, "
+            f"threads={self.threads})"
         )
 
 
@@ -178,8 +190,15 @@ class SymbolStream(Stream):
         *,
         batch_size: int = 1,
         precision: str | None = None,
+        threads: int = 1,
     ) -> None:
-        super().__init__(recurrent, head, batch_size=batch_size, precision=precision)
+        super().__init__(
+            recurrent,
+            head,
+            batch_size=batch_size,
+            precision=precision,
+            threads=threads,
+        )
         self._embedding = embedding
         self._table = embedding.params["weight"].copy()
 

@@ -295,7 +295,9 @@ class SequenceModel:
             shares[np.arange(x.shape[1]) >= np.asarray(lengths)[:, np.newaxis]] = 0
         return shares
 
-    def stream(self, batch_size: int = 1, *, precision: str | None = None) -> Stream:
+    def stream(
+        self, batch_size: int = 1, *, precision: str | None = None, threads: int = 1
+    ) -> Stream:
         """Return N streams of the model: its answer to every step as it comes.
 
         The answer of a step is the head's output (N, O): values, or the scores that
@@ -308,6 +310,8 @@ class SequenceModel:
             N.
         precision : None or "bfloat16"
             How the recurrent layer's matrices are stored; see `Stream`.
+        threads : int
+            How many may share a step; see `Stream`.
 
         Examples
         --------
@@ -324,7 +328,11 @@ class SequenceModel:
         kept = check_precision(precision) or self.recurrent.precision
         if self.embedding is None:
             return Stream(
-                self.recurrent, self.head, batch_size=batch_size, precision=kept
+                self.recurrent,
+                self.head,
+                batch_size=batch_size,
+                precision=kept,
+                threads=threads,
             )
         return SymbolStream(
             self.embedding,
@@ -332,6 +340,7 @@ class SequenceModel:
             self.head,
             batch_size=batch_size,
             precision=kept,
+            threads=threads,
         )
 
     def online(
