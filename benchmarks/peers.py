@@ -99,9 +99,10 @@ def fastlstm(threads: int, isa: str) -> Prepare:
 
         def train() -> None:
             latest.clear()  # as local variables of a training step end with it
-            lstm.zero_grad()
             latest["output"], _, tape = lstm.forward(x)
-            latest["x"], _ = lstm.backward(d_output, tape)
+            latest["x"], _ = lstm.backward(
+                d_output, tape, need_d_state=False, accumulate=False
+            )
             latest.update(lstm.grads)
 
         return [Candidate("", train if problem.train else infer, lambda: latest)]

@@ -173,8 +173,8 @@ struct GeneralGradients {
     for_sides([&](const WeightSide<T>& side) {
       const Team::Range panels = team.share(side.panels);
       for (Index p = panels.begin; p < panels.end; ++p) {
-        plan.kernels->unpack_add(side.map, p, side.d_weight + p * panel_size(side),
-                                 side.size, side.grad, side.size);
+        plan.kernels->unpack_panel(side.map, p, side.d_weight + p * panel_size(side),
+                                   side.size, side.grad, side.size, true);
       }
     });
     const Team::Range panels = team.share(plan.panels);
@@ -193,7 +193,7 @@ struct GeneralGradients {
                   const VectorSide<T>& side, T* grad) const {
     if (grad == nullptr || side.line == nullptr) return;
     for (Index p = panels.begin; p < panels.end; ++p) {
-      add_line(plan, map, p, side.d_vector, grad);
+      add_line(plan, map, p, side.d_vector, true, grad);
     }
   }
 };

@@ -34,6 +34,7 @@ template <class T>
 struct LayerBackward {
   LayerArrays<const T> params;
   LayerArrays<T> grads;
+  bool accumulate_grads;
   SequenceView<const T> x;
   SequenceView<const T> output;
   SequenceView<const T> d_output;  // data may be null

@@ -1,5 +1,6 @@
-// The arrays that each layer must be given, checked where objects are made of them:
-// Stream and Trainer.
+// The arrays of the layers of a stack: all of them in turn, and whether a layer has
+// what its cell needs, which is checked where objects are made of them: Stream and
+// Trainer.
 #pragma once
 
 #include <stdexcept>
@@ -8,6 +9,32 @@
 #include "fastlstm/recurrent.hpp"
 
 namespace fastlstm {
+
+// Calls body(data, count) for every array there is, of all layers and directions.
+template <class Value, class Body>
+void for_each_array(const RecurrentConfig& config, const LayerArrays<Value>* arrays,
+                    const Body& body) {
+  const auto visit = [&](Value* data, Index count) {
+    if (data != nullptr) body(data, count);
+  };
+  const Index rows = config.gate_rows();
+  for (Index i = 0; i < config.num_layers * config.directions(); ++i) {
+    const LayerArrays<Value>& layer = arrays[i];
+    const Index input_size = i < config.directions()
+                                 ? config.input_size
+                                 : config.directions() * config.output_size();
+    visit(layer.weight_ih, rows * input_size);
+    visit(layer.weight_hh, rows * config.output_size());
+    visit(layer.bias, rows);
+    visit(layer.bias_hn, config.hidden_size);
+    visit(layer.weight_hr, config.output_size() * config.hidden_size);
+    visit(layer.weight_peephole, 3 * config.hidden_size);
+    visit(layer.gain_ih, rows);
+    visit(layer.gain_hh, rows);
+    visit(layer.gain_c, config.hidden_size);
+    visit(layer.bias_c, config.hidden_size);
+  }
+}
 
 // params: num_layers, of one direction. Throws std::invalid_argument where one lacks an
 // array that the cell needs.

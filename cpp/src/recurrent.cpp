@@ -1,6 +1,7 @@
 // Stacks of layers: layer by layer over all time steps, both directions of each.
 #include "fastlstm/recurrent.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -10,6 +11,7 @@
 
 #include "checkpoints.hpp"
 #include "general.hpp"
+#include "layer_arrays.hpp"
 #include "packed_call.hpp"
 #include "stack.hpp"
 #include "weight_cache.hpp"
@@ -292,6 +294,12 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
     throw std::logic_error("params changed between forward and backward of this tape");
   }
   tape.used = true;
+  // Variants only add, and without a step nobody writes.
+  const Index steps = rows_of(tape.order, tape.batch_size).total();
+  if (!args.accumulate && (steps == 0 || !tape.config.options.plain())) {
+    for_each_array(tape.config, args.grads,
+                   [](T* data, Index count) { std::fill_n(data, count, T(0)); });
+  }
 
   if (!tape.order.packed) {
     backward_layers(args, pool, tape);

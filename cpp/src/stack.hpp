@@ -83,6 +83,7 @@ void set_layer_arguments(const BackwardArgs<T>& args, const Tape<T>& tape, Index
   const Index c_state = tape.batch_size * tape.config.hidden_size;
   pass.params = args.params[i];
   pass.grads = args.grads[i];
+  pass.accumulate_grads = args.accumulate;
   pass.d_h_n = offset(args.d_h_n, i * h_state);
   pass.d_c_n = offset(args.d_c_n, i * c_state);
   pass.d_h0 = offset(args.d_h0, i * h_state);

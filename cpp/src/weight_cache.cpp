@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "dropout.hpp"
+#include "layer_arrays.hpp"
 
 namespace fastlstm {
 
@@ -16,31 +17,6 @@ namespace {
 constexpr std::size_t kSharedBytes = 1 << 20;
 constexpr int kParts = 8;
 
-// Calls body(data, count) for every array there is, in their order.
-template <class T, class Body>
-void for_each_parameter(const RecurrentConfig& config,
-                        const LayerArrays<const T>* params, const Body& body) {
-  const auto visit = [&](const T* data, Index count) {
-    if (data != nullptr) body(data, count);
-  };
-  const Index rows = config.gate_rows();
-  for (Index i = 0; i < config.num_layers * config.directions(); ++i) {
-    const Index input_size = i < config.directions()
-                                 ? config.input_size
-                                 : config.directions() * config.output_size();
-    visit(params[i].weight_ih, rows * input_size);
-    visit(params[i].weight_hh, rows * config.output_size());
-    visit(params[i].bias, rows);
-    visit(params[i].bias_hn, config.hidden_size);
-    visit(params[i].weight_hr, config.output_size() * config.hidden_size);
-    visit(params[i].weight_peephole, 3 * config.hidden_size);
-    visit(params[i].gain_ih, rows);
-    visit(params[i].gain_hh, rows);
-    visit(params[i].gain_c, config.hidden_size);
-    visit(params[i].bias_c, config.hidden_size);
-  }
-}
-
 }  // namespace
 
 template <class T>
@@ -50,14 +26,13 @@ std::uint64_t parameter_checksum(const RecurrentConfig& config,
     return static_cast<std::size_t>(count) * sizeof(T);
   };
   std::size_t bytes = 0;
-  for_each_parameter<T>(config, params, [&](const T* /*data*/, Index count) {
-    bytes += bytes_of(count);
-  });
+  for_each_array(config, params,
+                 [&](const T* /*data*/, Index count) { bytes += bytes_of(count); });
   const int parts = bytes < kSharedBytes ? 1 : kParts;
   std::uint64_t sums[kParts][kChecksumLanes] = {};
   auto body = [&](const Team& team) {
     for (int part = team.rank(); part < parts; part += team.size()) {
-      for_each_parameter<T>(config, params, [&](const T* data, Index count) {
+      for_each_array(config, params, [&](const T* data, Index count) {
         const Team::Range range = Team(part, parts).share(count);
         kernels<T>().checksum(data + range.begin, bytes_of(range.end - range.begin),
                               sums[part]);

@@ -195,8 +195,8 @@ struct WeightGradient {
                                side.operand + cols.begin, operand_stride<T>(side.size),
                                d_gates_of(p) + side.map->slot_begin * plan.width};
     if (at_once(side)) {
-      plan.kernels->outer_add(*side.map, p, sums, grad_of(side) + cols.begin,
-                              side.size);
+      plan.kernels->outer_rows(*side.map, p, sums, grad_of(side) + cols.begin,
+                               side.size, args.accumulate_grads);
       return;
     }
     const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
@@ -206,9 +206,9 @@ struct WeightGradient {
   }
 
   void add_panel(const OuterSide<T>& side, Index p, const Team::Range& cols) const {
-    plan.kernels->unpack_add(*side.map, p, sums_of(side, p, cols.begin),
-                             cols.end - cols.begin, grad_of(side) + cols.begin,
-                             side.size);
+    plan.kernels->unpack_panel(*side.map, p, sums_of(side, p, cols.begin),
+                               cols.end - cols.begin, grad_of(side) + cols.begin,
+                               side.size, args.accumulate_grads);
   }
 
   T* sums_of(const OuterSide<T>& side, Index p, Index col) const {
@@ -229,9 +229,10 @@ struct WeightGradient {
 
   void add_bias(Index p) const {
     if (args.grads.bias != nullptr)
-      add_line(plan, plan.map_x, p, d_bias, args.grads.bias);
+      add_line(plan, plan.map_x, p, d_bias, args.accumulate_grads, args.grads.bias);
     if (args.grads.bias_hn != nullptr) {
-      add_line(plan, bias_hn_map(plan.map_h), p, d_bias, args.grads.bias_hn);
+      add_line(plan, bias_hn_map(plan.map_h), p, d_bias, args.accumulate_grads,
+               args.grads.bias_hn);
     }
   }
 };

@@ -158,7 +158,8 @@ class Recurrent {
 
   py::tuple backward(const py::sequence& params, const py::sequence& grads,
                      py::handle d_output_object, py::handle tape_object,
-                     py::handle d_h_n_object, py::handle d_c_n_object, bool need_d_x) {
+                     py::handle d_h_n_object, py::handle d_c_n_object, bool need_d_x,
+                     bool need_d_state, bool accumulate) {
     if (!py::isinstance<PyTape<T>>(tape_object)) {
       throw py::type_error(std::string("tape must come from forward of a ") +
                            dtype_name<T>() + " layer, got " + type_name(tape_object));
@@ -183,22 +184,25 @@ class Recurrent {
     args.d_c_n = data_or_null(d_c_n);
     args.params = arrays.data();
     args.grads = grad_arrays.data();
+    args.accumulate = accumulate;
     py::array d_x;
     if (need_d_x) {
       d_x = pooled_array<T>(pool_, shape_of(tape.x));
       args.d_x = view<T>(d_x, axes);
     }
-    py::array d_h0 = new_array(h_shape(axes));
-    py::array d_c0 = lstm() ? new_array(c_shape(axes)) : py::array();
-    args.d_h0 = writable(d_h0);
-    args.d_c0 = lstm() ? writable(d_c0) : nullptr;
+    const bool need_d_c = need_d_state && lstm();
+    py::array d_h0 = need_d_state ? new_array(h_shape(axes)) : py::array();
+    py::array d_c0 = need_d_c ? new_array(c_shape(axes)) : py::array();
+    args.d_h0 = need_d_state ? writable(d_h0) : nullptr;
+    args.d_c0 = need_d_c ? writable(d_c0) : nullptr;
     {
       const TrainingGuard guard(&training_);
       const py::gil_scoped_release release;
       recurrent_backward(args, pool_, tape.tape);
     }
-    return py::make_tuple(need_d_x ? py::object(d_x) : py::none(), d_h0,
-                          lstm() ? py::object(d_c0) : py::none());
+    return py::make_tuple(need_d_x ? py::object(d_x) : py::none(),
+                          need_d_state ? py::object(d_h0) : py::none(),
+                          need_d_c ? py::object(d_c0) : py::none());
   }
 
   // Fills a new object of _core.Stream. head: (weight, bias or None), or None; h0 and
@@ -553,7 +557,7 @@ void register_type(py::module_& m, const char* name, const char* tape_name) {
            py::arg("checkpoint_every"), py::arg("seed"))
       .def("backward", &Recurrent<T>::backward, py::arg("params"), py::arg("grads"),
            py::arg("d_output"), py::arg("tape"), py::arg("d_h_n"), py::arg("d_c_n"),
-           py::arg("need_d_x"))
+           py::arg("need_d_x"), py::arg("need_d_state"), py::arg("accumulate"))
       .def("open", &Recurrent<T>::open, py::arg("stream"), py::arg("params"),
            py::arg("head"), py::arg("h0"), py::arg("c0"), py::arg("batch_size"),
            py::arg("bfloat16"), py::arg("threads"))

@@ -57,6 +57,8 @@ class _Recurrent:
         d_h_n: Any,
         d_c_n: Any,
         need_d_x: bool,
+        need_d_state: bool,
+        accumulate: bool,
     ) -> tuple[Any, Any, Any]: ...
     def open(
         self,

@@ -73,6 +73,7 @@ class Problem {
   StepMarks marks{};
   Index checkpoint_every = 0;
   WeightCache<T>* cache = nullptr;
+  bool overwrites = false;  // backward: gradients that hold something else
 
   Problem(const RecurrentConfig& of, Index steps, Index batch, std::uint64_t seed = 1)
       : config(of), seq_len(steps), batch_size(batch) {
@@ -147,7 +148,9 @@ class Problem {
     Gradients<T> d;
     d.layers = params;
     for (LayerValues<T>& layer : d.layers) {
-      for (std::vector<T>& part : layer) std::fill(part.begin(), part.end(), T(0));
+      for (std::vector<T>& part : layer) {
+        std::fill(part.begin(), part.end(), T(overwrites ? 7 : 0));
+      }
     }
     d.x.assign(x.size(), T(0));
     d.h0.assign(h0.size(), T(0));
@@ -166,6 +169,7 @@ class Problem {
     args.d_x = {d.x.data(), batch_size * config.input_size, config.input_size};
     args.d_h0 = d.h0.data();
     args.d_c0 = d.c0.empty() ? nullptr : d.c0.data();
+    args.accumulate = !overwrites;
     recurrent_backward(args, pool, tape);
     return d;
   }

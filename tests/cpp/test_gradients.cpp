@@ -1,7 +1,7 @@
 // Back-propagation through time in double against central differences of the forward
 // pass, for every parameter, the input and the initial state.
 #include "marks.hpp"
-#include "recurrent_problem.hpp"
+#include "variant_configs.hpp"
 
 namespace fastlstm::testing {
 namespace {
@@ -122,6 +122,34 @@ TEST_CASE("float gradients are double's, rounded") {
         got.push_back(static_cast<double>(value));
       }
       CHECK(relative_difference(got, wide.gradients().flat()) < 2e-6);
+    }
+  });
+}
+
+TEST_CASE("backward overwrites gradients where it is told to") {
+  const auto check_overwriting = [](const RecurrentConfig& config, Index seq_len,
+                                    Index batch_size) {
+    Problem<float> problem(config, seq_len, batch_size);
+    const std::vector<float> wanted = problem.gradients().flat();
+    for (const Index every : {0, 2}) {
+      problem.checkpoint_every = every;
+      problem.overwrites = true;
+      CHECK(problem.gradients().flat() == wanted);
+    }
+  };
+  for_each_isa([&] {
+    for (const CellKind cell : kCells) {
+      check_overwriting(make_config(cell, 3, 20), 5, 1);    // added at once
+      check_overwriting(make_config(cell, 3, 20), 40, 7);   // in two chunks
+      check_overwriting(make_config(cell, 3, 20), 30, 32);  // in groups of rows
+      check_overwriting(make_config(cell, 3, 20), 0, 2);
+      RecurrentConfig config = make_config(cell, 3, 20);
+      config.num_layers = 2;
+      config.bidirectional = true;
+      check_overwriting(config, 6, 3);
+    }
+    for (const RecurrentConfig& config : variants(3, 20)) {
+      check_overwriting(config, 5, 3);
     }
   });
 }

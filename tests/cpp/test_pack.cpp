@@ -72,14 +72,16 @@ void check_packing(const LayerPlan<T>& plan, const PanelMap& map, Index cols) {
   REQUIRE(same_bits(packed, columns));
 
   const std::vector<T> before = random.array(rows * cols);
-  std::vector<T> added = before;
-  for (Index p = 0; p < plan.panels; ++p) {
-    k.unpack_add(map, p, panels.data() + p * cols * layout.line(), cols, added.data(),
-                 cols);
-  }
   std::vector<T> sum = before;
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += w[i];
-  REQUIRE(same_bits(added, sum));
+  for (const bool accumulate : {false, true}) {
+    std::vector<T> back = before;
+    for (Index p = 0; p < plan.panels; ++p) {
+      k.unpack_panel(map, p, panels.data() + p * cols * layout.line(), cols,
+                     back.data(), cols, accumulate);
+    }
+    REQUIRE(same_bits(back, accumulate ? sum : w));
+  }
 }
 
 }  // namespace
@@ -103,7 +105,8 @@ TEST_CASE_TEMPLATE("weights go into panels and column blocks, and back", T, floa
   });
 }
 
-TEST_CASE_TEMPLATE("outer_add has the bits of outer and unpack_add", T, float, double) {
+TEST_CASE_TEMPLATE("outer_rows has the bits of outer and unpack_panel", T, float,
+                   double) {
   for_each_isa([] {
     const Kernels<T>& k = kernels<T>();
     const Index line = kSlots * k.width;
@@ -121,15 +124,19 @@ TEST_CASE_TEMPLATE("outer_add has the bits of outer and unpack_add", T, float, d
               const OuterSums<T> sums = {rows, cols, a.data(), stride,
                                          d_gates.data() + map.slot_begin * k.width};
               std::vector<T> d_w(static_cast<std::size_t>(cols * slots * k.width));
-              std::vector<T> wanted = random.array(4 * units * cols);
-              std::vector<T> w = wanted;
-              for (Index p = 0; p < plan.panels; ++p) {
-                k.outer({sums, static_cast<int>(slots), static_cast<int>(k.width),
-                         d_w.data(), false});
-                k.unpack_add(map, p, d_w.data(), cols, wanted.data(), cols);
-                k.outer_add(map, p, sums, w.data(), cols);
+              const std::vector<T> before = random.array(4 * units * cols);
+              for (const bool accumulate : {false, true}) {
+                std::vector<T> wanted = before;
+                std::vector<T> w = before;
+                for (Index p = 0; p < plan.panels; ++p) {
+                  k.outer({sums, static_cast<int>(slots), static_cast<int>(k.width),
+                           d_w.data(), false});
+                  k.unpack_panel(map, p, d_w.data(), cols, wanted.data(), cols,
+                                 accumulate);
+                  k.outer_rows(map, p, sums, w.data(), cols, accumulate);
+                }
+                REQUIRE(same_bits(w, wanted));
               }
-              REQUIRE(same_bits(w, wanted));
             }
           }
         }

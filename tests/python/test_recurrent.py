@@ -97,6 +97,29 @@ def test_need_d_x_false_leaves_it_out():
     assert lstm.grads["weight_ih_l0"].any()
 
 
+@pytest.mark.parametrize("options", [{}, {"peepholes": True}])
+@pytest.mark.parametrize("learned", [False, True])
+def test_backward_overwrites_and_leaves_out_what_is_not_needed(options, learned):
+    lstm = fl.LSTM(3, 5, learn_initial_state=learned, rng=0, **options)
+    x = normal(4, 2, 3)
+    output, _, tape = lstm.forward(x)
+    d_output = normal(*output.shape)
+    d_x, (d_h0, d_c0) = lstm.backward(d_output, tape)
+    assert d_h0.any()
+    assert d_c0.any()
+    wanted = {name: grad.copy() for name, grad in lstm.grads.items()}
+
+    _, _, tape = lstm.forward(x)
+    again, d_state = lstm.backward(d_output, tape, need_d_state=False, accumulate=False)
+    assert d_state == (None, None)
+    np.testing.assert_array_equal(again, d_x)
+    for name, grad in lstm.grads.items():
+        np.testing.assert_array_equal(grad, wanted[name])
+    for layer in (fl.GRU(3, 5, rng=0), fl.RNN(3, 5, rng=0)):
+        _, _, tape = layer.forward(x)
+        assert layer.backward(d_output, tape, need_d_state=False)[1] is None
+
+
 # Wrong arguments
 
 

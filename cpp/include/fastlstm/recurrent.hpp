@@ -178,11 +178,12 @@ struct BackwardArgs {
   const T* d_h_n;                      // (L*D, N, O) or null: zeros
   const T* d_c_n;                      // LSTM: (L*D, N, H) or null: zeros
   const LayerArrays<const T>* params;  // as in forward
-  const LayerArrays<T>* grads;         // L*D; added to
+  const LayerArrays<T>* grads;         // L*D; added to, or overwritten
   SequenceView<T> d_x;                 // (T, N, I), written; data may be null
   T* d_h0;                             // (L*D, N, O), written; may be null
   T* d_c0;                             // LSTM: (L*D, N, H), as d_h0
   int max_threads = 0;                 // as in forward
+  bool accumulate = true;              // false: grads are overwritten
 };
 
 // Runs the stack. tape null: inference, nothing is kept and no dropout. Scratch memory

@@ -393,34 +393,35 @@ void outer(const OuterArgs<T>& whole) {
 
 // Units of one slot x all columns: each row of w is read and written as it lies.
 template <class V, class T>
-struct OuterAddTile {
+struct OuterRowTile {
   const OuterSums<T>& from;
   const T* d_gates;
   T* w;
   Index w_stride;
+  bool accumulate;
 
   template <int R>
   void run(Index unit) const {
     for (Index col = 0; col < from.cols; col += kSlots * V::kWidth) {
       switch ((from.cols - col + V::kWidth - 1) / V::kWidth) {
         case 1:
-          add<R, 1>(unit, col);
+          sum<R, 1>(unit, col);
           break;
         case 2:
-          add<R, 2>(unit, col);
+          sum<R, 2>(unit, col);
           break;
         case 3:
-          add<R, 3>(unit, col);
+          sum<R, 3>(unit, col);
           break;
         default:
-          add<R, 4>(unit, col);
+          sum<R, 4>(unit, col);
       }
     }
   }
 
   // kVecs vectors of columns, the last of which may have fewer real lanes.
   template <int R, int kVecs>
-  void add(Index unit, Index col) const {
+  void sum(Index unit, Index col) const {
     constexpr int kWidth = V::kWidth;
     constexpr int kLast = (kVecs - 1) * kWidth;
     const int lanes = panel_lanes<V>(from.cols, col + kLast);
@@ -442,24 +443,26 @@ struct OuterAddTile {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r, out += w_stride) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs - 1; ++v) {
-        (V::load(out + v * kWidth) + sums[r][v]).store(out + v * kWidth);
+      for (int v = 0; v < kVecs; ++v) {
+        const int count = v < kVecs - 1 ? kWidth : lanes;
+        V value = sums[r][v];
+        if (accumulate) value = load_lanes<V>(out + v * kWidth, count) + value;
+        store_lanes(value, out + v * kWidth, count);
       }
-      const V last = load_lanes<V>(out + kLast, lanes) + sums[r][kVecs - 1];
-      store_lanes(last, out + kLast, lanes);
     }
   }
 };
 
 template <class V, class Isa, class T = typename V::Value>
-void outer_add(const PanelMap& map, Index panel, const OuterSums<T>& from, T* w,
-               Index w_stride) {
+void outer_rows(const PanelMap& map, Index panel, const OuterSums<T>& from, T* w,
+                Index w_stride, bool accumulate) {
   for (int s = map.slot_begin; s < map.slot_end; ++s) {
     const Index unit = panel * map.panel_units + map.slot_unit[s];
     const T* d_gates = from.d_gates + (s - map.slot_begin) * V::kWidth;
     T* rows = w + (map.slot_row[s] + unit) * w_stride;
-    for_row_tiles<Isa::kTileRows>(panel_lanes<V>(map.units, unit),
-                                  OuterAddTile<V, T>{from, d_gates, rows, w_stride});
+    for_row_tiles<Isa::kTileRows>(
+        panel_lanes<V>(map.units, unit),
+        OuterRowTile<V, T>{from, d_gates, rows, w_stride, accumulate});
   }
 }
 

@@ -107,10 +107,10 @@ void pack_columns(const PanelMap& map, const T* w, Index cols, Index block_begin
   }
 }
 
-// w[row, col] += packed for one panel, (>= cols, slots * W).
+// w[row, col] = [w +] packed for one panel, (>= cols, slots * W).
 template <class V, class T = typename V::Value>
-void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T* w,
-                Index w_stride) {
+void unpack_panel(const PanelMap& map, Index panel, const T* packed, Index cols, T* w,
+                  Index w_stride, bool accumulate) {
   constexpr int kWidth = V::kWidth;
   const Index line = Index{map.slot_end - map.slot_begin} * kWidth;
   for (int s = map.slot_begin; s < map.slot_end; ++s) {
@@ -128,7 +128,8 @@ void unpack_add(const PanelMap& map, Index panel, const T* packed, Index cols, T
       transpose(block);
       for (int j = 0; j < lanes; ++j) {
         T* out = rows + j * w_stride + begin;
-        store_lanes(load_lanes<V>(out, count) + block[j], out, count);
+        const V sum = accumulate ? load_lanes<V>(out, count) + block[j] : block[j];
+        store_lanes(sum, out, count);
       }
     }
   }

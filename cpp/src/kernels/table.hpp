@@ -275,10 +275,10 @@ struct Kernels {
   // w's rows in panel order, cols in blocks of 4 W: (blocks, P * slots * W, 4 W).
   void (*pack_columns)(const PanelMap& map, const T* w, Index cols, Index block_begin,
                        Index block_end, T* packed);
-  // w (rows, cols at row stride w_stride) += one panel (packed cols >= cols, slots *
-  // W): the inverse of pack_panels, added.
-  void (*unpack_add)(const PanelMap& map, Index panel, const T* packed, Index cols,
-                     T* w, Index w_stride);
+  // w (rows, cols at row stride w_stride) = [w +] one panel (packed cols >= cols, slots
+  // * W): the inverse of pack_panels.
+  void (*unpack_panel)(const PanelMap& map, Index panel, const T* packed, Index cols,
+                       T* w, Index w_stride, bool accumulate);
   void (*copy_rows)(const T* from, Index rows, Index cols, Index from_stride, T* to,
                     Index to_stride);
 
@@ -298,9 +298,9 @@ struct Kernels {
   void (*narrow_product)(const ProductArgs<T>&);
   void (*row_product)(const RowProductArgs<T>&);
   void (*outer)(const OuterArgs<T>&);
-  // w[row, col] += the same sums, at once and to the same bits as outer and unpack_add.
-  void (*outer_add)(const PanelMap& map, Index panel, const OuterSums<T>&, T* w,
-                    Index w_stride);
+  // w[row, col] = [w +] the same sums, to the same bits as outer and unpack_panel.
+  void (*outer_rows)(const PanelMap& map, Index panel, const OuterSums<T>&, T* w,
+                     Index w_stride, bool accumulate);
   // d_bias (4 W) = [d_bias +] sum over rows of d_gates (rows, 4 W), one panel.
   void (*column_sum)(const T* d_gates, Index rows, bool accumulate, T* d_bias);
 

@@ -81,8 +81,7 @@ def train_on(model: fl.SequenceModel, x: Array, y: Array, lr: float) -> Array:
         d_output[t] = error @ weight
         weight -= lr * np.outer(error, h)
         bias -= lr * error
-    lstm.zero_grad()
-    lstm.backward(d_output, tape, need_d_x=False)
+    lstm.backward(d_output, tape, need_d_x=False, need_d_state=False, accumulate=False)
     for name, param in lstm.params.items():
         param -= lr * lstm.grads[name]
     return errors

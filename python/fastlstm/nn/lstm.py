@@ -311,6 +311,8 @@ class LSTM(Recurrent):
         d_state: tuple[Array | None, Array | None] | None = None,
         *,
         need_d_x: bool = True,
+        need_d_state: bool = True,
+        accumulate: bool = True,
     ) -> tuple[Array, State]:
         """Back-propagate through time; adds to `grads`.
 
@@ -325,6 +327,11 @@ class LSTM(Recurrent):
             Gradients with respect to h_n and c_n; None is zeros.
         need_d_x : bool
             If false, d_x is not computed and None takes its place.
+        need_d_state : bool
+            The same for d_h0 and d_c0.
+        accumulate : bool
+            If false, `grads` are overwritten: the same as `zero_grad` before, in less
+            time.
 
         Returns
         -------
@@ -339,7 +346,9 @@ class LSTM(Recurrent):
             If the tape was used before, or `params` changed since `forward`.
         """
         d_h_n, d_c_n = _pair(d_state, "d_state")
-        d_x, d_h0, d_c0 = self._run_backward(d_output, tape, d_h_n, d_c_n, need_d_x)
+        d_x, d_h0, d_c0 = self._run_backward(
+            d_output, tape, d_h_n, d_c_n, need_d_x, need_d_state, accumulate
+        )
         return d_x, (d_h0, d_c0)
 
 

@@ -285,11 +285,14 @@ class Recurrent(Module):
         d_h_n: Array | None,
         d_c_n: Array | None,
         need_d_x: bool,
-    ) -> tuple[Array, Array, Array]:
-        learned = getattr(tape, "learned_state", None)
-        if learned is not None and self._initial is not None:
+        need_d_state: bool,
+        accumulate: bool,
+    ) -> tuple[Any, Any, Any]:
+        initial = self._initial
+        learned = None if initial is None else getattr(tape, "learned_state", None)
+        if learned is not None:
             self._check_initial(learned)
-        result: tuple[Array, Array, Array] = self._core.backward(
+        d_x, d_h0, d_c0 = self._core.backward(
             list(self.params.values()),
             list(self.grads.values()),
             d_output,
@@ -297,10 +300,15 @@ class Recurrent(Module):
             d_h_n,
             d_c_n,
             need_d_x,
+            need_d_state or learned is not None,
+            accumulate,
         )
-        if learned is not None and self._initial is not None:
-            self._initial.add_gradients(self.grads, result[1:])
-        return result
+        if initial is not None and not accumulate:
+            for name in initial.names:
+                self.grads[name].fill(0)
+        if initial is not None and learned is not None:
+            initial.add_gradients(self.grads, (d_h0, d_c0))
+        return (d_x, d_h0, d_c0) if need_d_state else (d_x, None, None)
 
     def _check_initial(self, used: State) -> None:
         now = self.initial_state(*used[0].shape[1:-1]) if used[0] is not None else used
@@ -399,7 +407,11 @@ class OneStateRecurrent(Recurrent):
         d_state: Array | None = None,
         *,
         need_d_x: bool = True,
+        need_d_state: bool = True,
+        accumulate: bool = True,
     ) -> tuple[Array, Array]:
-        """Back-propagate through time; adds to `grads`. Returns d_x and d_h0."""
-        d_x, d_h0, _ = self._run_backward(d_output, tape, d_state, None, need_d_x)
+        """Back-propagate through time, as `LSTM.backward`; returns d_x and d_h0."""
+        d_x, d_h0, _ = self._run_backward(
+            d_output, tape, d_state, None, need_d_x, need_d_state, accumulate
+        )
         return d_x, d_h0

@@ -110,7 +110,11 @@ class Network:
         else:
             d_state = self._d_state(d_features, tape.state)
         d_x, _ = self.recurrent.backward(
-            d_output, tape.recurrent, d_state, need_d_x=self.embedding is not None
+            d_output,
+            tape.recurrent,
+            d_state,
+            need_d_x=self.embedding is not None,
+            need_d_state=False,
         )
         if self.embedding is not None and tape.embedding is not None:
             self.embedding.backward(self._swapped(d_x), tape.embedding)
