@@ -6,8 +6,8 @@
 
 All ways of a model are called in turn, round after round, on one thread, then on two
 that share a step; the figure is the median over rounds of the mean within a round, in
-microseconds. ONNX Runtime steps
-one LSTM operator a layer on bound buffers, its state going in and out.
+microseconds. ONNX Runtime steps one LSTM operator a layer on bound buffers, its state
+going in and out.
 """
 
 from __future__ import annotations
