@@ -94,6 +94,12 @@ TEST_CASE("checkpoints change no bit where rows go through time in groups") {
   check_bits(Problem<float>(config, 130, 37));
 }
 
+TEST_CASE("checkpoints change no bit of a row alone that goes back in two halves") {
+  for (const CellKind cell : kCells) {
+    check_stacks(make_config(cell, 3, 101), 23, 1);
+  }
+}
+
 TEST_CASE("checkpoints change no bit of large layers") {
   RecurrentConfig config = make_config(CellKind::gru, 30, 200);
   config.num_layers = 2;
