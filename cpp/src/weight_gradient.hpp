@@ -191,9 +191,12 @@ struct WeightGradient {
 
   void panel_gradient(const Chunk& chunk, Index p, const OuterSide<T>& side,
                       const Team::Range& cols) const {
-    const OuterSums<T> sums = {chunk.rows, cols.end - cols.begin,
-                               side.operand + cols.begin, operand_stride<T>(side.size),
-                               d_gates_of(p) + side.map->slot_begin * plan.width};
+    const Team::Range rows = summed_rows(chunk, side);
+    const Index stride = operand_stride<T>(side.size);
+    const OuterSums<T> sums = {
+        rows.end - rows.begin, cols.end - cols.begin,
+        side.operand + rows.begin * stride + cols.begin, stride,
+        d_gates_of(p, rows.begin) + side.map->slot_begin * plan.width};
     if (at_once(side)) {
       plan.kernels->outer_rows(*side.map, p, sums, grad_of(side) + cols.begin,
                                side.size, args.accumulate_grads);
@@ -203,6 +206,15 @@ struct WeightGradient {
     plan.kernels->outer({sums, static_cast<int>(slots_of(*side.map)),
                          static_cast<int>(plan.width - padding),
                          sums_of(side, p, cols.begin), !chunk.newest});
+  }
+
+  // Rows of a chunk that count: at the first step h_{t-1} may be zeros.
+  Team::Range summed_rows(const Chunk& chunk, const OuterSide<T>& side) const {
+    const bool alike = plan.rows.offsets == nullptr && plan.rows.flags == nullptr;
+    const bool zeros = &side == &side_h && chunk.oldest && args.h0 == nullptr && alike;
+    if (!zeros) return {0, chunk.rows};
+    if (plan.reverse) return {0, chunk.rows - plan.batch_size};
+    return {plan.batch_size, chunk.rows};
   }
 
   void add_panel(const OuterSide<T>& side, Index p, const Team::Range& cols) const {

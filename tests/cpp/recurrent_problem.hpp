@@ -73,7 +73,8 @@ class Problem {
   StepMarks marks{};
   Index checkpoint_every = 0;
   WeightCache<T>* cache = nullptr;
-  bool overwrites = false;  // backward: gradients that hold something else
+  bool starts_from_zeros = false;  // without h0 and c0
+  bool overwrites = false;         // backward: gradients that hold something else
 
   Problem(const RecurrentConfig& of, Index steps, Index batch, std::uint64_t seed = 1)
       : config(of), seq_len(steps), batch_size(batch) {
@@ -124,8 +125,8 @@ class Problem {
     args.seq_len = seq_len;
     args.batch_size = batch_size;
     args.x = {x.data(), batch_size * config.input_size, config.input_size};
-    args.h0 = h0.data();
-    args.c0 = c0.empty() ? nullptr : c0.data();
+    args.h0 = starts_from_zeros ? nullptr : h0.data();
+    args.c0 = starts_from_zeros || c0.empty() ? nullptr : c0.data();
     args.params = arrays.data();
     args.output = {outcome.output.data(), batch_size * units(), units()};
     args.h_n = outcome.h_n.data();

@@ -126,6 +126,31 @@ TEST_CASE("float gradients are double's, rounded") {
   });
 }
 
+TEST_CASE("a state that is not given has the gradients of zeros") {
+  const auto check_zeros = [](RecurrentConfig config, Index seq_len, Index batch_size) {
+    config.bidirectional = true;
+    config.recurrent_dropout = batch_size == 2 ? 0.3 : 0;
+    Problem<float> problem(config, seq_len, batch_size);
+    std::fill(problem.h0.begin(), problem.h0.end(), 0.0f);
+    std::fill(problem.c0.begin(), problem.c0.end(), 0.0f);
+    const std::vector<float> wanted = problem.gradients().flat();
+    problem.starts_from_zeros = true;
+    for (const Index every : {0, 2}) {
+      problem.checkpoint_every = every;
+      CHECK(same_bits(problem.gradients().flat(), wanted));
+    }
+  };
+  for_each_isa([&] {
+    for (const CellKind cell : kCells) {
+      check_zeros(make_config(cell, 3, 20), 1, 1);
+      check_zeros(make_config(cell, 3, 20), 5, 2);    // added at once
+      check_zeros(make_config(cell, 3, 20), 40, 7);   // in two chunks
+      check_zeros(make_config(cell, 3, 20), 30, 32);  // in groups of rows
+      check_zeros(make_config(cell, 3, 65), 3, 300);  // a step alone in its chunk
+    }
+  });
+}
+
 TEST_CASE("backward overwrites gradients where it is told to") {
   const auto check_overwriting = [](const RecurrentConfig& config, Index seq_len,
                                     Index batch_size) {
