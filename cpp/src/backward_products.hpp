@@ -17,11 +17,10 @@ constexpr Index kNarrowInput = 8;
 // See single_row(); measured with hidden 133 (faster unpacked) and 785 (slower).
 constexpr Index kUnpackedBytes = 512 << 10;
 constexpr Index kUnpackedSteps = 4;
-// Such a row in L2 of this many units and more goes back in two halves of the panels,
+// Such a row in L2 of kHalvedUnits and more goes back in two halves of the panels,
 // whose sums are added at the end: a thread reads no weights and no d_gates but its
 // own, and a step has one barrier instead of two. More halves would cost one thread
 // more.
-constexpr Index kHalvedUnits = 96;
 constexpr int kHalves = 2;
 
 template <class T>

@@ -12,8 +12,14 @@ namespace {
 // Below this many multiply-adds a call is too short to share: it takes less than 100
 // us, and a thread that sleeps takes 50 us to wake.
 constexpr double kMinParallelWork = 2e6;
-// Splitting every step needs this many multiply-adds a step to pay for its barriers.
-constexpr double kMinStepWork = 4e4;
+// Splitting every step needs this many multiply-adds a step for each nanosecond that a
+// barrier takes: two barriers, or the one of a row alone, see kHalvedUnits, and
+// fetching what the other threads have written.
+constexpr double kStepWork = 500;
+constexpr double kRowWork = 200;
+// No barrier takes less, and where one takes more no step is worth sharing.
+constexpr double kLeastBarrier = 50;
+constexpr double kMostBarrier = 1000;
 // By rows only if each thread has this many: fewer would waste register tiles.
 constexpr Index kMinRowsPerThread = 4;
 
@@ -30,6 +36,15 @@ double step_work(const LayerPlan<T>& plan) {
   return static_cast<double>(step_rows(plan) * slots) *
          static_cast<double>(plan.padded_units) *
          static_cast<double>(plan.input_size + plan.hidden_size);
+}
+
+// Whether threads that share every step take less time than one.
+template <class T>
+bool worth_sharing(const LayerPlan<T>& plan, int threads) {
+  const bool row_alone = plan.batch_size == 1 && plan.hidden_size >= kHalvedUnits;
+  const double worth = step_work(plan) / (row_alone ? kRowWork : kStepWork);
+  if (worth < kLeastBarrier) return false;
+  return worth >= kMostBarrier || worth >= barrier_nanoseconds(threads);
 }
 
 }  // namespace
@@ -90,7 +105,7 @@ Split choose_split(const LayerPlan<T>& plan) {
   if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork)
     return {1, true};
   const Index row_threads = step_rows(plan) / kMinRowsPerThread;
-  if (row_threads >= threads || step < kMinStepWork || cpus_crowded()) {
+  if (row_threads >= threads || cpus_crowded() || !worth_sharing(plan, threads)) {
     return {static_cast<int>(std::max<Index>(1, std::min<Index>(threads, row_threads))),
             true};
   }

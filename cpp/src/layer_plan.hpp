@@ -12,6 +12,10 @@
 
 namespace fastlstm {
 
+// From this many units on, a row alone goes back with one barrier a step instead of
+// two: see halved() in backward_products.hpp.
+constexpr Index kHalvedUnits = 64;
+
 template <class T>
 struct LayerPlan {
   const Kernels<T>* kernels;

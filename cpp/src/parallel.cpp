@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -34,6 +35,13 @@ constexpr std::chrono::milliseconds kLatest{3};  // counted at one time
 constexpr std::chrono::milliseconds kPatience{6};
 constexpr int kTimeForLoss = 4;
 constexpr std::chrono::milliseconds kCrowdedFor{256};
+// A barrier is timed anew after so long, for virtual CPUs move: a few times some, of
+// which the fastest counts, so that a thread that still sleeps does no harm.
+constexpr std::chrono::milliseconds kTimedFor{100};
+constexpr int kTimings = 5;
+constexpr int kTimedBarriers = 8;
+// Threads that sleep on one CPU so soon after each other take turns there.
+constexpr std::chrono::milliseconds kTurn{1};
 constexpr int kMaxThreads = 1024;
 
 inline void pause() {
@@ -77,6 +85,53 @@ class Crowd {
 };
 
 Crowd crowd;
+
+// Whether threads of a team have come to share a CPU: they then sleep at every barrier,
+// and beside other programs the scheduler leaves them there.
+class SharedCpu {
+ public:
+  // This thread has slept at a barrier; true: another one did so on this CPU just now.
+  bool note_sleep(int cpu) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);  // as above
+    if (!lock.owns_lock()) return false;
+    const Sleep sleep = {cpu, std::this_thread::get_id(), Clock::now()};
+    const bool shared = sleep.cpu == latest_.cpu && sleep.thread != latest_.thread &&
+                        sleep.end - latest_.end < kTurn;
+    latest_ = sleep;
+    return shared;
+  }
+
+ private:
+  struct Sleep {
+    int cpu;
+    std::thread::id thread;
+    Clock::time_point end;
+  };
+  std::mutex mutex_;
+  Sleep latest_{-1, {}, {}};
+};
+
+SharedCpu shared_cpu;
+
+// Moves this thread to another CPU of those it may use.
+void leave_cpu(int cpu) {
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<std::size_t>(cpu), &others);
+  // None left is an error, and nothing moves.
+  if (sched_setaffinity(0, sizeof(others), &others) != 0) return;
+  sched_setaffinity(0, sizeof(allowed), &allowed);
+}
+
+// The thread that calls is the program's: it stays where it is.
+thread_local bool is_worker = false;
+
+// This thread has slept at a barrier of no more threads than CPUs.
+void leave_shared_cpu() {
+  const int cpu = sched_getcpu();
+  if (cpu >= 0 && shared_cpu.note_sleep(cpu) && is_worker) leave_cpu(cpu);
+}
 
 // A counter that threads wait on: spin first, then sleep.
 class Event {
@@ -131,6 +186,7 @@ class Barrier {
     } else {
       const auto slept = phase_.wait_while(phase, spin);
       if (slept > kLate) crowd.note_late(slept);
+      if (spin && slept > Clock::duration(0)) leave_shared_cpu();
     }
   }
 
@@ -174,6 +230,7 @@ class alignas(64) Pool {
   }
 
   void work(int rank, unsigned seen) {
+    is_worker = true;
     bool spin = true;
     for (;;) {
       start_.wait_while(seen, spin);
@@ -245,6 +302,47 @@ int default_threads() {
 std::atomic<int> thread_limit{0};
 std::atomic<bool> oversubscription{false};
 
+// See barrier_nanoseconds().
+class BarrierTimer {
+ public:
+  double nanoseconds(int threads) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);  // as in Crowd
+    if (!lock.owns_lock()) return kUnknown;
+    const Clock::time_point now = Clock::now();
+    if (threads != threads_ || now - timed_ > kTimedFor) {
+      latest_ = time_barriers(threads);
+      threads_ = threads;
+      timed_ = now;
+    }
+    return latest_;
+  }
+
+ private:
+  static constexpr double kUnknown = std::numeric_limits<double>::infinity();
+
+  static double time_barriers(int threads) {
+    double best = kUnknown;
+    auto body = [&](const Team& team) {
+      if (team.size() != threads) return;  // others use them
+      for (int timing = 0; timing < kTimings; ++timing) {
+        const Clock::time_point begin = Clock::now();
+        for (int i = 0; i < kTimedBarriers; ++i) team.barrier();
+        const std::chrono::duration<double, std::nano> time = Clock::now() - begin;
+        if (team.rank() == 0) best = std::min(best, time.count() / kTimedBarriers);
+      }
+    };
+    parallel(threads, body);
+    return best;
+  }
+
+  std::mutex mutex_;
+  int threads_ = 0;
+  double latest_ = kUnknown;
+  Clock::time_point timed_;
+};
+
+BarrierTimer barrier_timer;
+
 }  // namespace
 
 int available_cpus() {
@@ -275,6 +373,11 @@ int useful_threads(int max_threads) {
 
 bool cpus_crowded() {
   return !oversubscription.load(std::memory_order_relaxed) && crowd.is_here();
+}
+
+double barrier_nanoseconds(int threads) {
+  if (oversubscription.load(std::memory_order_relaxed)) return 0;
+  return barrier_timer.nanoseconds(threads);
 }
 
 void allow_oversubscription(bool allow) {

@@ -46,6 +46,10 @@ int useful_threads(int max_threads = 0);
 // had its CPU: then barriers that follow each other closely cost more than they bring.
 bool cpus_crowded();
 
+// How long a barrier of so many threads takes, measured a moment ago: it depends on
+// where the CPUs lie, and more than threefold. Infinite while others use the threads.
+double barrier_nanoseconds(int threads);
+
 using RegionBody = void (*)(void* context, const Team& team);
 void run_region(int threads, RegionBody body, void* context);
 

@@ -15,8 +15,8 @@
 namespace fastlstm {
 namespace {
 
-// Multiply-adds of a step that take more than a us: to share it takes 0.4 us.
-constexpr Index kLeastSharedWork = 40000;
+// Multiply-adds of a step that take a us: to share it takes 0.4 us.
+constexpr Index kLeastSharedWork = 25000;
 
 template <class T>
 void check(const RecurrentConfig& config, const LayerArrays<const T>* params,

@@ -1,10 +1,13 @@
-// The thread pool: every member runs once, barriers hold, callers from several threads,
-// nested regions, forked children, late threads, and how work is shared out.
+// The thread pool: every member runs once, barriers hold and are timed, callers from
+// several threads, nested regions, forked children, late threads, a CPU shared by two,
+// and how work is shared out.
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "parallel.hpp"
@@ -179,6 +182,74 @@ TEST_CASE("a thread that comes late again and again tells that a CPU is crowded"
   allow_oversubscription(true);
   parallel(2, body);
   CHECK_FALSE(cpus_crowded());  // nobody is told where it is wanted
+}
+
+TEST_CASE("a worker leaves the CPU that it shares with another thread") {
+  cpu_set_t all;
+  REQUIRE(sched_getaffinity(0, sizeof(all), &all) == 0);
+  std::vector<cpu_set_t> cpus;  // one each
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &all)) continue;
+    cpus.emplace_back();
+    CPU_ZERO(&cpus.back());
+    CPU_SET(cpu, &cpus.back());
+  }
+  if (available_cpus() < 2 || cpus.size() < 2) {
+    MESSAGE("left out: there is one CPU");
+    return;
+  }
+  const auto run_on = [](const cpu_set_t& set) {
+    REQUIRE(sched_setaffinity(0, sizeof(set), &set) == 0);
+  };
+  // The other CPUs are busy, so the scheduler has no reason to move a thread to them.
+  std::atomic<bool> done{false};
+  std::vector<std::thread> others;
+  for (std::size_t i = 1; i < cpus.size(); ++i) {
+    others.emplace_back([&, i] {
+      run_on(cpus[i]);
+      while (!done) {
+      }
+    });
+  }
+  run_on(cpus.front());
+  bool moved = false;
+  cpu_set_t allowed;
+  auto body = [&](const Team& team) {
+    if (team.rank() == 1) {
+      run_on(cpus.front());
+      run_on(all);
+    }
+    // Each lets the other one wait in turn, for longer than it spins.
+    for (int i = 0; i < 200; ++i) {
+      if (team.rank() == i % 2) {
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      }
+      team.barrier();
+      if (team.rank() == 1 && !CPU_ISSET(sched_getcpu(), &cpus.front())) moved = true;
+    }
+    if (team.rank() == 1) sched_getaffinity(0, sizeof(allowed), &allowed);
+  };
+  parallel(2, body);
+  done = true;
+  for (std::thread& other : others) other.join();
+  run_on(all);
+  CHECK(moved);
+  CHECK(CPU_EQUAL(&allowed, &all));
+}
+
+TEST_CASE("a barrier is timed where all threads are free") {
+  CHECK(barrier_nanoseconds(2) == 0);  // as main.cpp allows, it may take what it likes
+  allow_oversubscription(false);
+  double while_busy = 0;
+  auto body = [&](const Team& team) {
+    if (team.rank() == 0) while_busy = barrier_nanoseconds(3);
+  };
+  parallel(2, body);
+  CHECK(std::isinf(while_busy));
+  const double free = barrier_nanoseconds(2);
+  CHECK(free > 0);
+  CHECK(std::isfinite(free));
+  allow_oversubscription(true);
 }
 
 TEST_CASE("the number of threads is checked") {
