@@ -150,15 +150,11 @@ struct BackwardProducts {
     }
   }
   Team::Range add_halves(Index step, const Part& part, T* d_h) const {
-    const bool direct = plan.cell == CellKind::gru;
-    const T* const factors = previous.factors;
     const T* const first = half_of(step, 0);
     const T* const second = half_of(step, 1);
     const Team::Range units = units_of(plan, part);
     for (Index u = units.begin; u < units.end; ++u) {
-      T sum = first[u] + second[u];
-      if (factors != nullptr) sum *= factors[u];
-      d_h[u] = direct ? d_h[u] + sum : sum;
+      take_back(u, first[u] + second[u], d_h);
     }
     return units;
   }
@@ -166,16 +162,19 @@ struct BackwardProducts {
     return halves + (step % 2 * kHalves + half) * plan.padded_units;
   }
 
-  // What W_hh hands back passes the mask that h passed; the GRU's direct part does not.
+  // The same where the products are in dropped_h.
   void add_dropped(const Part& part, const Team::Range& units, T* d_h) const {
-    const bool direct = plan.cell == CellKind::gru;
     for (Index n = part.rows.begin; n < part.rows.end; ++n) {
       const Index row = n * plan.padded_units;
       for (Index u = row + units.begin; u < row + units.end; ++u) {
-        const T through = previous.dropped_h[u] * previous.factors[u];
-        d_h[u] = direct ? d_h[u] + through : through;
+        take_back(u, previous.dropped_h[u], d_h);
       }
     }
+  }
+  // What W_hh hands back passes the mask that h passed; the GRU's direct part does not.
+  void take_back(Index at, T through, T* d_h) const {
+    if (previous.factors != nullptr) through *= previous.factors[at];
+    d_h[at] = plan.cell == CellKind::gru ? d_h[at] + through : through;
   }
 
   // d_x of the steps [begin, end) of a chunk. The rows of a register tile are taken

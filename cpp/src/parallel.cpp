@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "cgroup.hpp"
+#include "cpu_sharing.hpp"
 #include "fastlstm/threads.hpp"
 
 namespace fastlstm {
@@ -27,21 +28,11 @@ namespace {
 // in a spin cannot pay.
 constexpr std::chrono::microseconds kSpin{50};
 constexpr int kSpinsPerClockRead = 64;
-// A thread that keeps others waiting for so long has lost its CPU. Now and then it may:
-// not for more than a quarter of the time, of which kPatience is had in advance. Who
-// loses more is not relied on for a while.
-constexpr std::chrono::milliseconds kLate{1};
-constexpr std::chrono::milliseconds kLatest{3};  // counted at one time
-constexpr std::chrono::milliseconds kPatience{6};
-constexpr int kTimeForLoss = 4;
-constexpr std::chrono::milliseconds kCrowdedFor{256};
 // A barrier is timed anew after so long, for virtual CPUs move: a few times some, of
 // which the fastest counts, so that a thread that still sleeps does no harm.
 constexpr std::chrono::milliseconds kTimedFor{100};
 constexpr int kTimings = 5;
 constexpr int kTimedBarriers = 8;
-// Threads that sleep on one CPU so soon after each other take turns there.
-constexpr std::chrono::milliseconds kTurn{1};
 constexpr int kMaxThreads = 1024;
 
 inline void pause() {
@@ -52,86 +43,11 @@ inline void pause() {
 #endif
 }
 
-using Clock = std::chrono::steady_clock;
-
-// See cpus_crowded().
-class Crowd {
- public:
-  void note_late(Clock::duration late) {
-    // Never waits: one of several late threads will do, and a forked child may find
-    // the lock taken for good.
-    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock()) return;
-    const Clock::time_point now = Clock::now();
-    lost_ = std::max(Clock::duration(0), lost_ - (now - latest_) / kTimeForLoss) +
-            std::min<Clock::duration>(late, kLatest);
-    latest_ = now;
-    if (lost_ < kPatience) return;
-    lost_ = {};
-    until_.store((now + kCrowdedFor).time_since_epoch().count(),
-                 std::memory_order_relaxed);
-  }
-
-  bool is_here() const {
-    return Clock::now().time_since_epoch().count() <
-           until_.load(std::memory_order_relaxed);
-  }
-
- private:
-  std::mutex mutex_;
-  Clock::duration lost_{};
-  Clock::time_point latest_;
-  std::atomic<Clock::rep> until_{0};
-};
-
 Crowd crowd;
-
-// Whether threads of a team have come to share a CPU: they then sleep at every barrier,
-// and beside other programs the scheduler leaves them there.
-class SharedCpu {
- public:
-  // This thread has slept at a barrier; true: another one did so on this CPU just now.
-  bool note_sleep(int cpu) {
-    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);  // as above
-    if (!lock.owns_lock()) return false;
-    const Sleep sleep = {cpu, std::this_thread::get_id(), Clock::now()};
-    const bool shared = sleep.cpu == latest_.cpu && sleep.thread != latest_.thread &&
-                        sleep.end - latest_.end < kTurn;
-    latest_ = sleep;
-    return shared;
-  }
-
- private:
-  struct Sleep {
-    int cpu;
-    std::thread::id thread;
-    Clock::time_point end;
-  };
-  std::mutex mutex_;
-  Sleep latest_{-1, {}, {}};
-};
-
 SharedCpu shared_cpu;
-
-// Moves this thread to another CPU of those it may use.
-void leave_cpu(int cpu) {
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
-  cpu_set_t others = allowed;
-  CPU_CLR(static_cast<std::size_t>(cpu), &others);
-  // None left is an error, and nothing moves.
-  if (sched_setaffinity(0, sizeof(others), &others) != 0) return;
-  sched_setaffinity(0, sizeof(allowed), &allowed);
-}
 
 // The thread that calls is the program's: it stays where it is.
 thread_local bool is_worker = false;
-
-// This thread has slept at a barrier of no more threads than CPUs.
-void leave_shared_cpu() {
-  const int cpu = sched_getcpu();
-  if (cpu >= 0 && shared_cpu.note_sleep(cpu) && is_worker) leave_cpu(cpu);
-}
 
 // A counter that threads wait on: spin first, then sleep.
 class Event {
@@ -185,8 +101,10 @@ class Barrier {
       phase_.set(phase + 1);
     } else {
       const auto slept = phase_.wait_while(phase, spin);
-      if (slept > kLate) crowd.note_late(slept);
-      if (spin && slept > Clock::duration(0)) leave_shared_cpu();
+      if (slept == Clock::duration(0)) return;
+      crowd.note_sleep(slept);
+      // Who does not spin is one of more threads than CPUs.
+      if (spin) shared_cpu.note_sleep(is_worker);
     }
   }
 
