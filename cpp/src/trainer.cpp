@@ -178,7 +178,7 @@ struct Trainer<T>::Body {
   }
 
   // Every shape of call twice, so that afterwards the pool and the tape have all that
-  // later calls need. Gradients are those of zeros and go.
+  // later calls need.
   void warm_up() {
     for (int round = 0; round < 2; ++round) {
       forward(1, x, nullptr, next_state);
@@ -186,14 +186,10 @@ struct Trainer<T>::Body {
       differentiate();
     }
     // An update by nothing: it starts the threads that updates will use.
-    zero_grads();
-    clipped_update(UpdateRule{Sgd{}}, {0, 1, 1, true, options.max_threads}, 1.0,
+    for (const Parameter<T>& p : parameters) std::fill_n(p.grad, p.size, T(0));
+    clipped_update(UpdateRule{Sgd{}}, {0, 1, 1, false, options.max_threads}, 1.0,
                    parameters.data(), static_cast<Index>(parameters.size()));
     std::fill_n(next_state, state_size(), T(0));
-  }
-
-  void zero_grads() {
-    for (const Parameter<T>& p : parameters) std::fill_n(p.grad, p.size, T(0));
   }
 
   LinearShape head_shape(Index rows) const {
@@ -230,15 +226,18 @@ struct Trainer<T>::Body {
                               targets + first * outputs, {}, d);
   }
 
-  // Adds to the gradients of the window that forward() has just run over.
+  // Sets the gradients of the window that forward() has just run over.
   void differentiate() {
     loss(0, window(), answers, d_answers);
+    std::fill_n(d_head_weight, outputs * units(), T(0));
+    if (d_head_bias != nullptr) std::fill_n(d_head_bias, outputs, T(0));
     linear_backward<T>(head_shape(window()), output, head.weight, d_answers,
                        d_head_weight, d_head_bias, d_output);
     BackwardArgs<T> args{};
     args.d_output = {d_output, units(), units()};
     args.params = params.data();
     args.grads = grads.data();
+    args.accumulate = false;
     args.max_threads = options.max_threads;
     recurrent_backward<T>(args, pool, tape);
     // The buffers go home, the vectors keep their memory.
@@ -260,15 +259,11 @@ struct Trainer<T>::Body {
     ++filled;
     const double result = loss(newest, k, answers + newest * outputs, nullptr);
     differentiate();
-    const UpdateStep step = {options.lr, updates + 1, 1, true, options.max_threads};
+    const UpdateStep step = {options.lr, updates + 1, 1, false, options.max_threads};
     const double norm =
         clipped_update(options.rule, step, options.clip_norm, parameters.data(),
                        static_cast<Index>(parameters.size()));
-    if (std::isfinite(norm)) {
-      ++updates;
-    } else {
-      zero_grads();
-    }
+    if (std::isfinite(norm)) ++updates;
     return result;
   }
 
