@@ -176,6 +176,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3, help="trainings, each a seed")
     parser.add_argument(
+        "--digits", type=int, default=60_000, help="train on so many of the digits"
+    )
+    parser.add_argument(
         "--torch", default=sys.executable, help="Python that has torch and numpy"
     )
     parser.add_argument("--worker", choices=TRAINERS, help=argparse.SUPPRESS)
@@ -197,7 +200,8 @@ def compare(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         args.data = f"{folder}/mnist.npz"
         train, test = fl.datasets.mnist("train"), fl.datasets.mnist("test")
-        np.savez(args.data, x=train[0], y=train[1], x_test=test[0], y_test=test[1])
+        x, y = (array[: args.digits] for array in train)
+        np.savez(args.data, x=x, y=y, x_test=test[0], y_test=test[1])
         pythons = {"fastlstm": sys.executable, "torch": args.torch}
         workers = {name: Worker(name, path, args) for name, path in pythons.items()}
         epochs: dict[str, list[tuple[float, float]]] = {name: [] for name in workers}
@@ -208,7 +212,10 @@ def compare(args: argparse.Namespace) -> None:
         finally:
             for worker in workers.values():
                 worker.close()
-    print(f"{args.threads} threads, {args.epochs} epochs, {args.rounds} seeds")
+    print(
+        f"{args.threads} threads, {args.epochs} epochs of {len(x)} digits, "
+        f"{args.rounds} seeds"
+    )
     print(
         "library   seconds of training: median (all)      test accuracy: median (all)"
     )

@@ -17,7 +17,7 @@ constexpr double kMinParallelWork = 2e6;
 // fetching what the other threads have written.
 constexpr double kStepWork = 500;
 constexpr double kRowWork = 200;
-// No barrier takes less, and where one takes more no step is worth sharing.
+// A faster barrier is not counted on; steps worth a slower one need not know.
 constexpr double kLeastBarrier = 50;
 constexpr double kMostBarrier = 1000;
 // By rows only if each thread has this many: fewer would waste register tiles.
