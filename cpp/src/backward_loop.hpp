@@ -179,16 +179,13 @@ struct BackwardLoop {
     a.output_activation = static_cast<int>(plan.output_activation);
     switch (plan.cell) {
       case CellKind::lstm: {
-        const PanelRows<const T> c =
-            record_rows(plan, args.records, t, plan.gate_line());
         PanelRows<const T> c_prev = c_before(t);
         if (staged) {
           previous.stage_c(t, part, c_prev, state_rows<T, const T>(plan, c_first));
           c_prev = state_rows<T, const T>(plan, previous.staged_c);
         }
-        a.c = c.at(row, 0);
-        a.c_row_stride = c.row_stride;
-        a.c_panel_stride = c.panel_stride;
+        a.h = plan.rows.at(args.output, t, row);
+        a.h_stride = args.output.stride_n;
         a.c_prev = c_prev.at(row, 0);
         a.c_prev_row_stride = c_prev.row_stride;
         a.c_prev_panel_stride = c_prev.panel_stride;

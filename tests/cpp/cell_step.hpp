@@ -117,12 +117,12 @@ struct Step {
     a.gate_row_stride = plan.gate_line();
     a.gate_panel_stride = a.d_gate_panel_stride = kRows * plan.gate_line();
     a.c_prev = c_prev.data();
-    a.c = c.data();
-    a.c_prev_row_stride = a.c_row_stride = plan.width;
-    a.c_prev_panel_stride = a.c_panel_stride = a.d_c_panel_stride = kRows * plan.width;
+    a.c_prev_row_stride = plan.width;
+    a.c_prev_panel_stride = a.d_c_panel_stride = kRows * plan.width;
+    a.h = h.data();
     a.h_prev = h_prev.data();
     a.d_output = d_output.data();
-    a.h_prev_stride = a.d_output_stride = stride;
+    a.h_stride = a.h_prev_stride = a.d_output_stride = stride;
     a.d_h = d_h.data();
     a.d_h_stride = plan.padded_units;
     a.d_c = d_c.data();
@@ -138,7 +138,8 @@ template <class T>
 class Worst {
  public:
   void see(const std::vector<T>& got, Index i, double wanted) {
-    worst_ = std::max(worst_, std::abs(static_cast<double>(at(got, i)) - wanted));
+    const double difference = std::abs(static_cast<double>(at(got, i)) - wanted);
+    worst_ = std::isnan(difference) ? HUGE_VAL : std::max(worst_, difference);
   }
   bool small() const {
     return worst_ < 16 * static_cast<double>(std::numeric_limits<T>::epsilon());

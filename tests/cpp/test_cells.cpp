@@ -6,8 +6,7 @@ namespace fastlstm::testing {
 namespace {
 
 template <class T>
-void check_lstm(Index units, Activation cell, Activation output) {
-  Step<T> step(CellKind::lstm, units);
+void check_lstm(Step<T> step, Activation cell, Activation output) {
   const Step<T> before = step;
   Worst<T> worst;
   step.plan.kernels->lstm_forward(step.forward_args(cell, output));
@@ -113,7 +112,23 @@ TEST_CASE_TEMPLATE("LSTM cell", T, float, double) {
   for_each_isa([] {
     for (const Index units : tail_sizes(kernels<T>().width)) {
       for (const Activation cell : kActivations) {
-        for (const Activation output : kActivations) check_lstm<T>(units, cell, output);
+        for (const Activation output : kActivations) {
+          check_lstm(Step<T>(CellKind::lstm, units), cell, output);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE_TEMPLATE("LSTM cell whose output gate is shut or open", T, float, double) {
+  for_each_isa([] {
+    for (const Index units : tail_sizes(kernels<T>().width)) {
+      for (const T pre : {T(-1000), T(-80), T(1000)}) {
+        Step<T> step(CellKind::lstm, units);
+        step.for_each_unit([&](Index row, Index, Index p, Index, Index j) {
+          step.gates[static_cast<std::size_t>(step.gate(row, p, 3, j))] = pre;
+        });
+        check_lstm(step, Activation::tanh, Activation::tanh);
       }
     }
   });

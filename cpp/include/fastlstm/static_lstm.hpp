@@ -109,42 +109,52 @@ inline V add_exponent(V a, V magic) noexcept {
                              (reinterpret_cast<Int>(magic) << 23));
 }
 
-// With n = round(x / ln 2), r = x - n ln 2: expm1(r) = r + r^2 q(r), relative error
-// 2.5e-8 on |r| <= ln(2)/2; q from tests/reference/fit_expm1.py.
-template <class V>
-inline V reduced_expm1(V x, V& magic) noexcept {
+// Each x becomes sigmoid(x) = 1 / (1 + exp(-x)), held where exp is a normal number, or,
+// where kTanh has the bit k, tanh(x) = expm1(2x) / (expm1(2x) + 2), which rounds to 1
+// beyond 9.02. With n = round(x / ln 2), r = x - n ln 2: expm1(r) = r + r^2 q(r),
+// relative error 2.5e-8 on |r| <= ln(2)/2; q from tests/reference/fit_expm1.py. Stage
+// by stage for all: one alone would wait for itself.
+template <unsigned kTanh, int K, class V>
+inline void squash(V (&x)[K]) noexcept {
   const V round = all<V>(12582912.0f);  // 1.5 * 2^23 leaves n in the low bits
-  magic = fma(x, all<V>(1.44269504088896341f), round);
-  const V n = magic - round;
-  V r = fma(n, all<V>(-0.693359375f), x);
-  r = fma(n, all<V>(2.12194440e-4f), r);
-  V q = all<V>(0.0013926183587713494542f);
-  q = fma(q, r, all<V>(0.0083631790527225773704f));
-  q = fma(q, r, all<V>(0.041666554617204574203f));
-  q = fma(q, r, all<V>(0.16666576989698775683f));
-  q = fma(q, r, all<V>(0.5f));
-  return fma(r * r, q, r);
-}
-
-// 1 / (1 + exp(-x)), x held where exp is a normal number
-template <class V>
-inline V sigmoid(V x) noexcept {
-  V magic;
-  x = V{} - x;
-  x = max(all<V>(-87.0f), min(all<V>(87.0f), x));
-  const V e = reduced_expm1(x, magic);
-  return 1.0f / (1.0f + add_exponent(1.0f + e, magic));
-}
-
-// expm1(2x) / (expm1(2x) + 2); rounds to 1 beyond 9.02
-template <class V>
-inline V tanh(V x) noexcept {
-  V magic;
-  x = max(all<V>(-9.1f), min(all<V>(9.1f), x));
-  const V e = reduced_expm1(x + x, magic);
-  const V power = add_exponent(all<V>(1.0f), magic);
-  const V em1 = fma(power, e, power - 1.0f);
-  return em1 / (em1 + 2.0f);
+  V magic[K], q[K];
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) {
+    const float bound = (kTanh >> k & 1) != 0 ? 9.1f : 87.0f;
+    if ((kTanh >> k & 1) == 0) x[k] = V{} - x[k];
+    x[k] = max(all<V>(-bound), min(all<V>(bound), x[k]));
+    if ((kTanh >> k & 1) != 0) x[k] = x[k] + x[k];
+    magic[k] = fma(x[k], all<V>(1.44269504088896341f), round);
+  }
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) {
+    const V n = magic[k] - round;
+    if ((kTanh >> k & 1) != 0) {
+      x[k] = fma(n, all<V>(-0.693147180559945309f), x[k]);
+    } else {
+      x[k] = fma(n, all<V>(-0.693359375f), x[k]);
+      x[k] = fma(n, all<V>(2.12194440e-4f), x[k]);
+    }
+    q[k] = all<V>(0.0013926183587713494542f);
+  }
+  constexpr float kQ[] = {0.0083631790527225773704f, 0.041666554617204574203f,
+                          0.16666576989698775683f, 0.5f};
+#pragma GCC unroll 4
+  for (const float term : kQ) {
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) q[k] = fma(q[k], x[k], all<V>(term));
+  }
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) {
+    x[k] = fma(x[k] * x[k], q[k], x[k]);
+    if ((kTanh >> k & 1) != 0) {
+      const V power = add_exponent(all<V>(1.0f), magic[k]);
+      const V em1 = fma(power, x[k], power - 1.0f);
+      x[k] = em1 / (em1 + 2.0f);
+    } else {
+      x[k] = 1.0f / (1.0f + add_exponent(1.0f + x[k], magic[k]));
+    }
+  }
 }
 
 // Vectors of a group's units, widest first: the registers that hold its sums.
@@ -300,14 +310,14 @@ class StaticLstm {
 
   // c = f * c + i * g;  h = o * tanh(c)
   template <class V>
-  static void update(const V (&sums)[4], float* c, float* h) noexcept {
-    const V i = static_detail::sigmoid(sums[0]);
-    const V f = static_detail::sigmoid(sums[1]);
-    const V g = static_detail::tanh(sums[2]);
-    const V o = static_detail::sigmoid(sums[3]);
-    const V state = static_detail::fma(f, static_detail::load<V>(c), i * g);
+  static void update(V (&sums)[4], float* c, float* h) noexcept {
+    static_detail::squash<1u << 2>(sums);
+    const V state =
+        static_detail::fma(sums[1], static_detail::load<V>(c), sums[0] * sums[2]);
     static_detail::store(c, state);
-    static_detail::store(h, o * static_detail::tanh(state));
+    V out[1] = {state};
+    static_detail::squash<1>(out);
+    static_detail::store(h, sums[3] * out[0]);
   }
 
   // For each panel (rows, 4 gates, its lanes), one after another.

@@ -16,8 +16,9 @@ void gru_forward(const PointwiseForwardArgs<T>& a) {
     const int lanes = panel_lanes<V>(a.hidden_size, p * kWidth);
     for (Index row = 0; row < a.rows; ++row) {
       T* gates = a.gates + p * a.gate_panel_stride + row * a.gate_row_stride;
-      const V r = vec_sigmoid(V::load(gates + kWidth));
-      const V z = vec_sigmoid(V::load(gates + 2 * kWidth));
+      V r_z[2] = {V::load(gates + kWidth), V::load(gates + 2 * kWidth)};
+      squash<0>(r_z);
+      const auto [r, z] = r_z;
       const V n = vec_tanh(fma(r, V::load(gates + 3 * kWidth), V::load(gates)));
       const V h_prev =
           load_lanes<V>(a.h_prev + row * a.h_prev_stride + p * kWidth, lanes);

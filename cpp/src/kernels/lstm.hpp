@@ -9,6 +9,8 @@
 namespace fastlstm {
 namespace {
 
+constexpr unsigned kTanhOfG = 1u << 2;  // for squash: i, f and o are sigmoids
+
 // The end of a step of one row and panel, from the sums of its gates, in two parts: c
 // for all rows of a tile before h, so that there is work while a row's c is awaited.
 // Slots are kSlot values apart, of which V holds the real ones. Inlined by force: out
@@ -18,10 +20,11 @@ namespace {
 template <int kSlot, class V, class T>
 [[gnu::always_inline]] inline void cell_state(const LstmStepArgs<T>& s, Index row,
                                               Index panel, V (&sums)[kSlots]) {
-  const V i = vec_sigmoid(sums[0]);
-  const V f = vec_sigmoid(sums[1]);
-  const V g = vec_tanh(sums[2]);
-  const V o = vec_sigmoid(sums[3]);
+  squash<kTanhOfG>(sums);
+  const V i = sums[0];
+  const V f = sums[1];
+  const V g = sums[2];
+  const V o = sums[3];
   const T* c_prev = s.c_prev + panel * s.c_prev_panel_stride;
   const V c = fma(f, V::load(c_prev + row * s.c_prev_row_stride), i * g);
   c.store(s.c + panel * s.c_panel_stride + row * s.c_row_stride);
@@ -36,13 +39,23 @@ template <int kSlot, class V, class T>
   o.store(out + 3 * kSlot);
 }
 
+// tanh(c) of K rows or panels, where cell_state has left c.
+template <int K, class V>
+[[gnu::always_inline]] inline void squash_c(V (&sums)[K][kSlots]) {
+  V c[K];
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) c[k] = sums[k][0];
+  squash<(1u << K) - 1>(c);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) sums[k][0] = c[k];
+}
+
 // h = o * tanh(c)
 template <int kSlot, class V, class T>
 [[gnu::always_inline]] inline void cell_output(const LstmStepArgs<T>& s, Index row,
                                                Index panel, int lanes,
                                                const V (&sums)[kSlots]) {
-  store_lanes(sums[3] * vec_tanh(sums[0]),
-              s.h_out + row * s.h_out_stride + panel * kSlot, lanes);
+  store_lanes(sums[3] * sums[0], s.h_out + row * s.h_out_stride + panel * kSlot, lanes);
 }
 
 template <class V, int kSlot, class Weight, class T>
@@ -58,6 +71,7 @@ struct LstmTile {
     const int lanes = panel_lanes<V>(s.hidden_size, panel * kSlot);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) cell_state<kSlot>(s, row + r, panel, sums[r]);
+    squash_c(sums);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) cell_output<kSlot>(s, row + r, panel, lanes, sums[r]);
   }
@@ -80,6 +94,8 @@ struct LstmRow {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) cell_state<kSlot>(s, 0, panel + p, sums.whole[p]);
     if constexpr (kHalf) cell_state<kSlot>(s, 0, half, sums.half);
+    if constexpr (kPanels > 0) squash_c(sums.whole);
+    if constexpr (kHalf) sums.half[0] = vec_tanh(sums.half[0]);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       const int lanes = panel_lanes<V>(stored_units, (panel + p) * kSlot);
@@ -181,10 +197,10 @@ inline void prefetch_next(const PointwiseBackwardArgs<T>& a, Index row, Index pa
   }
 }
 
-// d_c += d_h * o * tanh'(c);  d_o = d_h * tanh(c) * o (1 - o);
+// d_c += d_h * o * tanh'(c);  d_o = d_h * h (1 - o);
 // d_i = d_c * g * i (1 - i);  d_f = d_c * c_prev * f (1 - f);  d_g = d_c * i * (1 -
-// g^2); d_c_prev = d_c * f.  With other activations their derivatives take the place of
-// tanh's.
+// g^2); d_c_prev = d_c * f.  tanh(c) is h / o, as o is never denormal: a fifth of the
+// time. With other activations their derivatives take the place of tanh's.
 template <class V, int kSlot, bool kPlain, class T>
 inline void lstm_backward_panel(const PointwiseBackwardArgs<T>& a, Index p) {
   const V one = V::set1(1);
@@ -193,7 +209,6 @@ inline void lstm_backward_panel(const PointwiseBackwardArgs<T>& a, Index p) {
   const int lanes = panel_lanes<V>(a.hidden_size, p * kSlot);
   const T* gates = a.gates + p * a.gate_panel_stride;
   const T* c_prev = a.c_prev + p * a.c_prev_panel_stride;
-  const T* c_now = a.c + p * a.c_panel_stride;
   const T* d_h_in = a.d_h + p * kSlot;
   T* d_c_io = a.d_c + p * a.d_c_panel_stride;
   T* d_gates = a.d_gates + p * a.d_gate_panel_stride;
@@ -203,20 +218,19 @@ inline void lstm_backward_panel(const PointwiseBackwardArgs<T>& a, Index p) {
     const V f = V::load(gates + kSlot);
     const V g = V::load(gates + 2 * kSlot);
     const V o = V::load(gates + 3 * kSlot);
-    const V y = kPlain ? vec_tanh(V::load(c_now)) : activate(output, V::load(c_now));
+    const V h = load_lanes<V>(a.h + r * a.h_stride + p * kSlot, lanes);
     V d_h = V::load(d_h_in);
     if (a.d_output != nullptr) {
       d_h = d_h + load_lanes<V>(a.d_output + r * a.d_output_stride + p * kSlot, lanes);
     }
-    const V d_c = V::load(d_c_io) + activation_gradient(output, y, d_h * o);
+    const V d_c = V::load(d_c_io) + activation_gradient(output, h / o, d_h * o);
     (d_c * g * i * (one - i)).store(d_gates);
     (d_c * V::load(c_prev) * f * (one - f)).store(d_gates + kSlot);
     activation_gradient(cell, g, d_c * i).store(d_gates + 2 * kSlot);
-    (d_h * y * o * (one - o)).store(d_gates + 3 * kSlot);
+    (d_h * h * (one - o)).store(d_gates + 3 * kSlot);
     (d_c * f).store(d_c_io);
     gates += a.gate_row_stride;
     c_prev += a.c_prev_row_stride;
-    c_now += a.c_row_stride;
     d_h_in += a.d_h_stride;
     d_c_io += kSlot;
     d_gates += kSlots * kSlot;

@@ -20,6 +20,7 @@ struct ExpConstants<float> {
   // ln 2 in two parts; n * kLn2High is exact for |n| < 2^9.
   static constexpr float kLn2High = 0.693359375f;
   static constexpr float kLn2Low = -2.12194440e-4f;
+  static constexpr float kLn2 = 0.693147180559945309f;
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa bits.
   static constexpr float kRound = 12582912.0f;
   // exp(-87) = 1.6e-38 is the last whole step above the smallest normal number.
@@ -39,6 +40,7 @@ struct ExpConstants<double> {
   // n * kLn2High is exact for |n| < 2^11.
   static constexpr double kLn2High = 6.93147180369123816490e-01;
   static constexpr double kLn2Low = 1.90821492927058770002e-10;
+  static constexpr double kLn2 = 0.693147180559945309;
   static constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double kMaxArgument = 708.0;
   // tanh rounds to 1 beyond 19.07.
@@ -58,49 +60,104 @@ struct ExpConstants<double> {
                                         2.0914686968086877233e-9};
 };
 
-// x = n ln 2 + r: gives expm1(r), and in `magic` the number whose low bits hold n.
+// x within +-bound.
+template <class V>
+inline V hold(typename V::Value bound, V x) {
+  return max(V::set1(-bound), min(V::set1(bound), x));
+}
+
+// x = n ln 2 + r: x becomes expm1(r), and the low bits of `magic` hold n. K vectors go
+// stage by stage, side by side: one alone would wait for itself. Vector k takes ln 2
+// rounded once where kRough has the bit k.
+template <unsigned kRough, int K, class V>
+[[gnu::always_inline]] inline void reduced_expm1(V (&x)[K], V (&magic)[K]) {
+  using C = ExpConstants<typename V::Value>;
+  V q[K];
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) {
+    magic[k] = fma(x[k], V::set1(C::kLog2E), V::set1(C::kRound));
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) {
+    const V n = magic[k] - V::set1(C::kRound);
+    if ((kRough >> k & 1) != 0) {
+      x[k] = fma(n, V::set1(-C::kLn2), x[k]);
+    } else {
+      x[k] = fma(n, V::set1(-C::kLn2High), x[k]);
+      x[k] = fma(n, V::set1(-C::kLn2Low), x[k]);
+    }
+    q[k] = V::set1(C::kQ[C::kTerms - 1]);
+  }
+#pragma GCC unroll 16
+  for (int i = C::kTerms - 2; i >= 0; --i) {
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) q[k] = fma(q[k], x[k], V::set1(C::kQ[i]));
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) x[k] = fma(x[k] * x[k], q[k], x[k]);
+}
+
 template <class V>
 inline V reduced_expm1(V x, V& magic) {
-  using C = ExpConstants<typename V::Value>;
-  magic = fma(x, V::set1(C::kLog2E), V::set1(C::kRound));
-  const V n = magic - V::set1(C::kRound);
-  V r = fma(n, V::set1(-C::kLn2High), x);
-  r = fma(n, V::set1(-C::kLn2Low), r);
-  V q = V::set1(C::kQ[C::kTerms - 1]);
-#pragma GCC unroll 16
-  for (int i = C::kTerms - 2; i >= 0; --i) q = fma(q, r, V::set1(C::kQ[i]));
-  return fma(r * r, q, r);
+  V e[1] = {x}, n[1];
+  reduced_expm1<0>(e, n);
+  magic = n[0];
+  return e[0];
 }
 
 // exp(x) with x held within +-kMaxArgument, so that neither the result nor its
 // reciprocal is denormal.
 template <class V>
 inline V vec_exp(V x) {
-  using C = ExpConstants<typename V::Value>;
   V magic;
-  x = max(V::set1(-C::kMaxArgument), min(V::set1(C::kMaxArgument), x));
-  const V e = reduced_expm1(x, magic);
+  const V e =
+      reduced_expm1(hold(ExpConstants<typename V::Value>::kMaxArgument, x), magic);
   return add_exponent(V::set1(1) + e, magic);
 }
 
-// 1 / (1 + exp(-x)): keeps its relative precision in the negative tail.
-template <class V>
-inline V vec_sigmoid(V x) {
+// x becomes sigmoid(x) = 1 / (1 + exp(-x)), which keeps its relative precision in the
+// negative tail; or, where kTanh has the bit k, tanh(x) = expm1(2x) / (expm1(2x) + 2),
+// without cancellation near 0. There ln 2 rounded once costs less than 0.3 ulp, for
+// the error of exp(2x) grows with x, but counts as 1 / sinh(2x).
+template <unsigned kTanh, int K, class V>
+[[gnu::always_inline]] inline void squash(V (&x)[K]) {
+  using C = ExpConstants<typename V::Value>;
   const V one = V::set1(1);
-  return one / (one + vec_exp(V::zero() - x));
+  V magic[K];
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) {
+    if ((kTanh >> k & 1) != 0) {
+      x[k] = hold(C::kTanhSaturated, x[k]);
+      x[k] = x[k] + x[k];
+    } else {
+      x[k] = hold(C::kMaxArgument, V::zero() - x[k]);
+    }
+  }
+  reduced_expm1<kTanh>(x, magic);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) {
+    if ((kTanh >> k & 1) != 0) {
+      const V power = add_exponent(one, magic[k]);
+      const V em1 = fma(power, x[k], power - one);
+      x[k] = em1 / (em1 + V::set1(2));
+    } else {
+      x[k] = one / (one + add_exponent(one + x[k], magic[k]));
+    }
+  }
 }
 
-// expm1(2x) / (expm1(2x) + 2): no cancellation near 0.
+template <class V>
+inline V vec_sigmoid(V x) {
+  V y[1] = {x};
+  squash<0>(y);
+  return y[0];
+}
+
 template <class V>
 inline V vec_tanh(V x) {
-  using C = ExpConstants<typename V::Value>;
-  V magic;
-  const V bound = V::set1(C::kTanhSaturated);
-  x = max(V::zero() - bound, min(bound, x));
-  const V e = reduced_expm1(x + x, magic);
-  const V power = add_exponent(V::set1(1), magic);
-  const V em1 = fma(power, e, power - V::set1(1));
-  return em1 / (em1 + V::set1(2));
+  V y[1] = {x};
+  squash<1>(y);
+  return y[0];
 }
 
 // Values of Activation in the public header, which the kernels do not include.

@@ -109,8 +109,8 @@ struct PointwiseBackwardArgs {
   Index gate_row_stride, gate_panel_stride;
   const T* c_prev;
   Index c_prev_row_stride, c_prev_panel_stride;
-  const T* c;
-  Index c_row_stride, c_panel_stride;
+  const T* h;  // LSTM: of this step, (rows, H), row stride h_stride
+  Index h_stride;
   const T* h_prev;  // GRU
   Index h_prev_stride;
   const T* d_output;  // (rows, H), row stride d_output_stride; may be null
