@@ -293,6 +293,7 @@ struct BackwardLoop {
                         previous.factors);
     }
     weights.d_gates = d_gates;
+    weights.fill_ones();
     if (plan.padding() > 0) {
       // Half kernels leave the padding of the last panel alone; dot products read it.
       std::fill_n(d_gates + (plan.panels - 1) * d_gate_panel(), d_gate_panel(), T(0));

@@ -193,7 +193,8 @@ struct GeneralGradients {
                   const VectorSide<T>& side, T* grad) const {
     if (grad == nullptr || side.line == nullptr) return;
     for (Index p = panels.begin; p < panels.end; ++p) {
-      add_line(plan, map, p, side.d_vector, true, grad);
+      const Index slot = p * kSlots + map.slot_begin;
+      add_line(plan, map, p, side.d_vector + slot * plan.width, true, grad);
     }
   }
 };

@@ -205,15 +205,15 @@ template <class T>
 void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
                   const Team& team, const PackedWeights<T>& packed);
 
-// to = [to +] the line of one panel in sums (P, 4 W); to: a vector with an element for
-// each row of the map.
+// to = [to +] the line of one panel (slots of the map * W); to: a vector with an
+// element for each row of the map.
 template <class T>
-void add_line(const LayerPlan<T>& plan, const PanelMap& map, Index panel, const T* sums,
+void add_line(const LayerPlan<T>& plan, const PanelMap& map, Index panel, const T* line,
               bool accumulate, T* to) {
   for (int s = map.slot_begin; s < map.slot_end; ++s) {
     const Index unit = panel * map.panel_units + map.slot_unit[s];
     const Index lanes = std::min(plan.width, map.units - unit);
-    const T* from = sums + (panel * kSlots + s) * plan.width;
+    const T* from = line + (s - map.slot_begin) * plan.width;
     T* const row = to + map.slot_row[s] + unit;
     for (Index j = 0; j < lanes; ++j) row[j] = accumulate ? row[j] + from[j] : from[j];
   }

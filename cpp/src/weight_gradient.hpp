@@ -18,13 +18,15 @@ constexpr Index kAtOnceRows = 64;
 // To store sums in panels, and to add them from there, takes as long as so many rows.
 constexpr Index kStoredRows = 6;
 
-// A d_W accumulator in panel layout, and the operand it is summed from.
+// A d_W accumulator in panel layout, and the operand it is summed from. Where there is
+// a bias it has one column more, of ones, whose sums are those of d_gates.
 template <class T>
 struct OuterSide {
   const PanelMap* map;
-  Index size;   // columns: I or H
-  T* operand;   // (chunk rows, operand_stride())
-  T* d_weight;  // (P, size, slots * W); unless at_once()
+  Index size;     // columns of the weight: I or H
+  Index columns;  // all
+  T* operand;     // (chunk rows, operand_stride(columns))
+  T* sums;        // (P, columns, slots * W); at_once(): (P, columns - size, slots * W)
 };
 
 // Steps whose part of the sums is one product; with pieces of a sequence it may begin
@@ -46,16 +48,19 @@ struct WeightGradient {
   bool single_chunk = true;
   bool adds = true;      // to the caller's gradients; if not, `sum` does it at the end
   T* d_gates = nullptr;  // (P, chunk rows, 4 W); read
-  T* d_bias = nullptr;   // (P, 4 W)
-  OuterSide<T> side_x{&plan.map_x, plan.input_size, nullptr, nullptr};
-  OuterSide<T> side_h{&plan.map_h, plan.hidden_size, nullptr, nullptr};
+  OuterSide<T> side_x = side(plan.map_x, plan.input_size, args.grads.bias);
+  OuterSide<T> side_h = side(plan.map_h, plan.hidden_size, args.grads.bias_hn);
+
+  static OuterSide<T> side(const PanelMap& map, Index size, const T* d_bias) {
+    return {&map, size, size + (d_bias != nullptr ? 1 : 0), nullptr, nullptr};
+  }
 
   Index d_gate_panel() const { return chunk_rows * plan.gate_line(); }
 
   void take_operands(Arena& arena) {
     for (OuterSide<T>* side : {&side_x, &side_h}) {
       side->operand = arena.take<T>(
-          checked_product(chunk_rows, operand_stride<T>(side->size)) + plan.width);
+          checked_product(chunk_rows, operand_stride<T>(side->columns)) + plan.width);
     }
   }
 
@@ -69,19 +74,26 @@ struct WeightGradient {
 
   void take_sums(Arena& arena) {
     for (OuterSide<T>* side : {&side_x, &side_h}) {
-      const Index panels = at_once(*side) ? 0 : plan.panels;
-      side->d_weight = arena.take<T>(
-          checked_product(panels * plan.width * slots_of(*side->map), side->size));
+      side->sums = arena.take<T>(
+          checked_product(plan.panels * panel_line(*side), stored_columns(*side)));
     }
-    d_bias = arena.take<T>(plan.panels * plan.gate_line());
+  }
+
+  void fill_ones() const {
+    for (const OuterSide<T>* side : {&side_x, &side_h}) {
+      if (side->columns == side->size) continue;
+      const Index stride = operand_stride<T>(side->columns);
+      for (Index row = 0; row < chunk_rows; ++row) {
+        side->operand[row * stride + side->size] = T(1);
+      }
+    }
   }
 
   // Sums where `other` would, and leaves them there.
   void sum_into(const WeightGradient& other) {
     adds = other.adds;
-    side_x.d_weight = other.side_x.d_weight;
-    side_h.d_weight = other.side_h.d_weight;
-    d_bias = other.d_bias;
+    side_x.sums = other.side_x.sums;
+    side_h.sums = other.side_h.sums;
   }
 
   // x_t and h_{t-1} of the steps [begin, end) of a chunk, in rows that follow each
@@ -91,9 +103,9 @@ struct WeightGradient {
     const Index first = plan.first_time(begin, end);
     const auto copy = [&](const OuterSide<T>& side, const T* from, Index rows,
                           Index stride, Index chunk_row) {
-      const Index to_stride = operand_stride<T>(side.size);
-      plan.kernels->copy_rows(from, rows, side.size, stride,
-                              side.operand + chunk_row * to_stride, to_stride);
+      const Index to_stride = operand_stride<T>(side.columns);
+      T* to = side.operand + chunk_row * to_stride;
+      plan.kernels->copy_rows(from, rows, side.size, stride, to, to_stride);
     };
     for (Index t = first; t < first + end - begin; ++t) {
       const Part all = {batch_rows, {}};
@@ -129,10 +141,7 @@ struct WeightGradient {
     for_panel_columns(team,
                       [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
                         panel_gradient(chunk, p, side, cols);
-                        if (last_chunk && !at_once(side)) add_panel(side, p, cols);
-                        if (&side == &side_h || cols.begin > 0) return;
-                        bias_gradient(chunk, p);
-                        if (last_chunk) add_bias(p);
+                        if (last_chunk) add_panel(side, p, cols);
                       });
   }
 
@@ -144,28 +153,20 @@ struct WeightGradient {
     };
     for_panel_columns(
         team, [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
-          const bool x = &side == &side_x;
-          const Index line = slots_of(*side.map) * plan.width;
           for (const WeightGradient& other : others) {
-            const OuterSide<T>& from = x ? other.side_x : other.side_h;
+            const OuterSide<T>& from = &side == &side_x ? other.side_x : other.side_h;
             add_to(sums_of(side, p, cols.begin), sums_of(from, p, cols.begin),
-                   (cols.end - cols.begin) * line);
+                   (cols.end - cols.begin) * panel_line(side));
           }
           add_panel(side, p, cols);
-          if (!x || cols.begin > 0) return;
-          const Index bias = p * plan.gate_line();
-          for (const WeightGradient& other : others) {
-            add_to(d_bias + bias, other.d_bias + bias, plan.gate_line());
-          }
-          add_bias(p);
         });
   }
 
   // Calls body(side, panel, columns) over this thread's share of the result.
   template <class Body>
   void for_panel_columns(const Team& team, const Body& body) const {
-    const Index groups_x = groups(side_x.size);
-    const Index per_panel = groups_x + groups(side_h.size);
+    const Index groups_x = groups(side_x.columns);
+    const Index per_panel = groups_x + groups(side_h.columns);
     const Team::Range share = team.share(plan.panels * per_panel);
     for (Index next = share.begin; next < share.end;) {
       const Index p = next / per_panel;
@@ -185,25 +186,29 @@ struct WeightGradient {
   }
   Team::Range columns(const OuterSide<T>& side, Index first, Index last) const {
     const Index tile = plan.kernels->outer_tile;
-    return {std::clamp<Index>(first * tile, 0, side.size),
-            std::clamp<Index>(last * tile, 0, side.size)};
+    return {std::clamp<Index>(first * tile, 0, side.columns),
+            std::clamp<Index>(last * tile, 0, side.columns)};
   }
 
   void panel_gradient(const Chunk& chunk, Index p, const OuterSide<T>& side,
-                      const Team::Range& cols) const {
+                      Team::Range cols) const {
     const Team::Range rows = summed_rows(chunk, side);
-    const Index stride = operand_stride<T>(side.size);
-    const OuterSums<T> sums = {
-        rows.end - rows.begin, cols.end - cols.begin,
-        side.operand + rows.begin * stride + cols.begin, stride,
-        d_gates_of(p, rows.begin) + side.map->slot_begin * plan.width};
-    if (at_once(side)) {
-      plan.kernels->outer_rows(*side.map, p, sums, grad_of(side) + cols.begin,
+    const Index stride = operand_stride<T>(side.columns);
+    const auto from = [&](Index end) {
+      return OuterSums<T>{
+          rows.end - rows.begin, end - cols.begin,
+          side.operand + rows.begin * stride + cols.begin, stride,
+          d_gates_of(p, rows.begin) + side.map->slot_begin * plan.width};
+    };
+    if (at_once(side) && cols.begin < side.size) {
+      const Index end = std::min(cols.end, side.size);
+      plan.kernels->outer_rows(*side.map, p, from(end), grad_of(side) + cols.begin,
                                side.size, args.accumulate_grads);
-      return;
+      cols.begin = end;
     }
+    if (cols.begin == cols.end) return;
     const Index padding = p + 1 < plan.panels ? 0 : plan.padding();
-    plan.kernels->outer({sums, static_cast<int>(slots_of(*side.map)),
+    plan.kernels->outer({from(cols.end), static_cast<int>(slots_of(*side.map)),
                          static_cast<int>(plan.width - padding),
                          sums_of(side, p, cols.begin), !chunk.newest});
   }
@@ -211,20 +216,43 @@ struct WeightGradient {
   // Rows of a chunk that count: at the first step h_{t-1} may be zeros.
   Team::Range summed_rows(const Chunk& chunk, const OuterSide<T>& side) const {
     const bool alike = plan.rows.offsets == nullptr && plan.rows.flags == nullptr;
-    const bool zeros = &side == &side_h && chunk.oldest && args.h0 == nullptr && alike;
+    const bool zeros = &side == &side_h && side.columns == side.size && chunk.oldest &&
+                       args.h0 == nullptr && alike;
     if (!zeros) return {0, chunk.rows};
     if (plan.reverse) return {0, chunk.rows - plan.batch_size};
     return {plan.batch_size, chunk.rows};
   }
 
   void add_panel(const OuterSide<T>& side, Index p, const Team::Range& cols) const {
-    plan.kernels->unpack_panel(*side.map, p, sums_of(side, p, cols.begin),
-                               cols.end - cols.begin, grad_of(side) + cols.begin,
-                               side.size, args.accumulate_grads);
+    const Index end = std::min(cols.end, side.size);
+    if (!at_once(side) && cols.begin < end) {
+      plan.kernels->unpack_panel(*side.map, p, sums_of(side, p, cols.begin),
+                                 end - cols.begin, grad_of(side) + cols.begin,
+                                 side.size, args.accumulate_grads);
+    }
+    if (cols.end > side.size) add_bias(side, p);
   }
 
+  void add_bias(const OuterSide<T>& side, Index p) const {
+    const T* line = sums_of(side, p, side.size);
+    if (&side == &side_x) {
+      add_line(plan, plan.map_x, p, line, args.accumulate_grads, args.grads.bias);
+    } else {  // of the GRU: n_h, the last of the slots
+      const PanelMap map = bias_hn_map(plan.map_h);
+      line += (map.slot_begin - plan.map_h.slot_begin) * plan.width;
+      add_line(plan, map, p, line, args.accumulate_grads, args.grads.bias_hn);
+    }
+  }
+
+  Index panel_line(const OuterSide<T>& side) const {
+    return slots_of(*side.map) * plan.width;
+  }
+  Index stored_columns(const OuterSide<T>& side) const {
+    return at_once(side) ? side.columns - side.size : side.columns;
+  }
   T* sums_of(const OuterSide<T>& side, Index p, Index col) const {
-    return side.d_weight + (p * side.size + col) * slots_of(*side.map) * plan.width;
+    const Index after = side.columns - col;  // columns from this one on
+    return side.sums + ((p + 1) * stored_columns(side) - after) * panel_line(side);
   }
   T* grad_of(const OuterSide<T>& side) const {
     return &side == &side_x ? args.grads.weight_ih : args.grads.weight_hh;
@@ -232,20 +260,6 @@ struct WeightGradient {
 
   const T* d_gates_of(Index panel, Index chunk_row = 0) const {
     return d_gates + panel * d_gate_panel() + chunk_row * plan.gate_line();
-  }
-
-  void bias_gradient(const Chunk& chunk, Index p) const {
-    plan.kernels->column_sum(d_gates_of(p), chunk.rows, !chunk.newest,
-                             d_bias + p * plan.gate_line());
-  }
-
-  void add_bias(Index p) const {
-    if (args.grads.bias != nullptr)
-      add_line(plan, plan.map_x, p, d_bias, args.accumulate_grads, args.grads.bias);
-    if (args.grads.bias_hn != nullptr) {
-      add_line(plan, bias_hn_map(plan.map_h), p, d_bias, args.accumulate_grads,
-               args.grads.bias_hn);
-    }
   }
 };
 
