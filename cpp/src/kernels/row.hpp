@@ -19,18 +19,19 @@ struct RowSums {
   Half half[kSlots];
 };
 
-// sums[v] += a[0] * line 0 of b + a[1] * line 1 ..., for the stored lines of one word.
-template <int kFirst, int kVecs, class V, class Weight>
+// sums[v] += left[0] * line 0 of b + left[1] * line 1 ..., for the stored lines of one
+// word.
+template <int kFirst, int kVecs, class Wide, int kRows, class V, class Weight>
 [[gnu::always_inline]] inline void add_lines(V (&sums)[kSlots],
-                                             const typename V::Value* a, int rows,
+                                             const Wide (&left)[kRows], int rows,
                                              const Weight* b) {
 #pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) {
-    V right[StoredRows<Weight>::kCount];
+    V right[kRows];
     read_weights(b + v * V::kWidth, right);
     V& sum = sums[kFirst + v];
 #pragma GCC unroll 2
-    for (int i = 0; i < rows; ++i) sum = fma(V::set1(a[i]), right[i], sum);
+    for (int i = 0; i < rows; ++i) sum = fma(lower_lanes<V>(left[i]), right[i], sum);
   }
 }
 
@@ -45,11 +46,14 @@ template <int kFirst, int kVecs, class V, class Half, int kPanels, bool kHalf,
   constexpr int kRows = StoredRows<Weight>::kCount;
   const Weight* narrow = b + (kPanels + 1) * b_stride;
   const auto add = [&](Index k, int rows) __attribute__((always_inline)) {
+    V left[kRows];
+#pragma GCC unroll 2
+    for (int i = 0; i < rows; ++i) left[i] = V::set1(a[k + i]);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      add_lines<kFirst, kVecs>(sums.whole[p], a + k, rows, b + p * b_stride);
+      add_lines<kFirst, kVecs>(sums.whole[p], left, rows, b + p * b_stride);
     }
-    if constexpr (kHalf) add_lines<kFirst, kVecs>(sums.half, a + k, rows, narrow);
+    if constexpr (kHalf) add_lines<kFirst, kVecs>(sums.half, left, rows, narrow);
     b += kVecs * V::kWidth;
     narrow += kVecs * Half::kWidth;
   };

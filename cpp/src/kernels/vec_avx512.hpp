@@ -39,6 +39,7 @@ struct Vec<float, Avx512Isa> {
     return {_mm512_maskz_loadu_ps(first(n), p)};
   }
   void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
+  Vec<float, Avx2Isa> lower_half() const { return {_mm512_castps512_ps256(v)}; }
   static void load_pairs(const std::uint32_t* p, Vec& low, Vec& high) {
     const __m512i words = _mm512_loadu_si512(p);
     const __m512i mask = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
@@ -87,6 +88,7 @@ struct Vec<double, Avx512Isa> {
     return {_mm512_maskz_loadu_pd(first(n), p)};
   }
   void store_partial(double* p, int n) const { _mm512_mask_storeu_pd(p, first(n), v); }
+  Vec<double, Avx2Isa> lower_half() const { return {_mm512_castpd512_pd256(v)}; }
 
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_pd(a.v, b.v)}; }
