@@ -1,8 +1,9 @@
 // The time loop of a forward pass. For every step t:
 //   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
-// For a batch of one, bias + x W_ih^T is summed first for many steps at once, so that
-// W_ih is read once for a tile of steps instead of once a step; the bits are the same.
-// Not where the inputs are few.
+// For a batch of one, bias + x W_ih^T is summed first for a block of steps, so that W_ih
+// is read once for a tile of steps instead of once a step; the bits are the same. Not
+// where the inputs are few. A plan that projects ahead sums the block that comes next
+// beside the steps of this one.
 // Used by layer_forward.cpp.
 #pragma once
 
@@ -15,8 +16,6 @@ namespace fastlstm {
 
 // Steps projected at once in inference, whose sums should stay in cache.
 constexpr Index kProjectedSteps = 64;
-// With fewer inputs than this, writing and reading the sums costs more than it saves.
-constexpr Index kLeastProjected = 8;
 // Where rows end at different times, threads share them anew after this many rows
 // (t, n): often enough to stay even, far apart enough for the barrier not to show.
 constexpr Index kSpanRows = 512;
@@ -33,31 +32,42 @@ struct ForwardLoop {
   // Scratch:
   T* gates = nullptr;  // inference: (P, N, 4 W) of one step, if they are stored at all
   T* sums = nullptr;  // inference: bias + x W_ih^T of the latest steps, (steps, P, 4 W)
-  Index projected_steps = 0;  // 0: not projected
+  T* ahead_x = nullptr;       // for each thread: of a block, (I, steps)
+  Index projected_steps = 0;  // of a block; 0: not projected
+  Index kept_steps = 0;       // that sums are kept for
 
-  void take(Arena& arena) {
+  void take(Arena& arena, int threads) {
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
     const Index steps = plan.seq_len;
     const bool projects =
         plan.batch_size == 1 && steps > 1 && plan.input_size >= kLeastProjected;
-    projected_steps = !projects ? 0 : keep() ? steps : std::min(steps, kProjectedSteps);
+    const Index at_once = keep() ? steps : std::min(steps, kProjectedSteps);
+    projected_steps = kept_steps = projects ? at_once : 0;
+    if (plan.projects_ahead) {
+      projected_steps = plan.kernels->projected_steps;
+      kept_steps = 2 * projected_steps;
+      ahead_x = arena.take<T>(
+          checked_product(threads * projected_steps, plan.input_size));
+    }
     gates =
         keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
-    sums = arena.take<T>(keep() ? 0 : projected_steps * plan.panels * plan.gate_line());
+    sums = arena.take<T>(keep() ? 0 : kept_steps * plan.panels * plan.gate_line());
   }
 
   void run(const Split& split, const Team& team) const {
     const Index end = plan.seq_len;
+    ProjectionArgs<T> ahead{};
     for (Index first = 0; first < end;) {
       const Index last = span_end(first);
       const Part part = part_of(plan, split, team, plan.widest(first, last));
       for (Index step = first; step < last;) {
         if (projected_steps > 0 && step % projected_steps == 0) {
-          project(step, part);
+          project(step, part, team, ahead);
         }
         const Index count = alike(split) ? steps_from(step, last) : 1;
+        share_ahead(step, count, part, ahead);
         run_steps(step, count, part.first(plan.rows.count(plan.time_of(step))), split,
-                  team);
+                  team, ahead);
         step += count;
       }
       first = last;
@@ -87,7 +97,7 @@ struct ForwardLoop {
 
   // More steps than one only where they are alike.
   void run_steps(Index step, Index count, const Part& part, const Split& split,
-                 const Team& team) const {
+                 const Team& team, ProjectionArgs<T>& ahead) const {
     const Index t = plan.time_of(step);
     const bool staged = previous.staged(t);
     if (staged) {
@@ -100,6 +110,7 @@ struct ForwardLoop {
     const StateRows h_prev = h_before(t, staged, part.rows.begin);
     LstmStepArgs<T> args;  // not cleared: that and copies showed in small steps
     gate_args(step, h_prev, part, args.gate);
+    args.gate.ahead = plan.projects_ahead ? &ahead : nullptr;
     const PanelRows<const T> c_prev =
         staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step);
     if (plan.fused()) {
@@ -147,7 +158,7 @@ struct ForwardLoop {
   PanelRows<T> sums_at(Index step) const {
     const Index line = plan.gate_line();
     if (keep()) return gates_at(plan.time_of(step));
-    return {sums + step % projected_steps * plan.panels * line, 0, line};
+    return {sums + step % kept_steps * plan.panels * line, 0, line};
   }
   // From one step to the next, in the records and in these sums.
   Index record_step() const {
@@ -157,8 +168,54 @@ struct ForwardLoop {
     return keep() ? record_step() : plan.panels * plan.gate_line();
   }
 
+  // The block that begins with step `first`; or what is to be done ahead meanwhile.
+  void project(Index first, const Part& part, const Team& team,
+               ProjectionArgs<T>& ahead) const {
+    if (!plan.projects_ahead) return project_at_once(first, part);
+    if (first == 0) {
+      begin_block(0, part, team, ahead);
+      plan.kernels->project(ahead);
+    }
+    begin_block(first + projected_steps, part, team, ahead);
+  }
+
+  void begin_block(Index first, const Part& part, const Team& team,
+                   ProjectionArgs<T>& p) const {
+    p.steps = std::clamp<Index>(plan.seq_len - first, 0, projected_steps);
+    p.next = part.panels.begin * kSlots;
+    p.end = p.steps > 0 ? part.panels.end * kSlots : p.next;
+    if (p.steps == 0) return;
+    T* const columns = ahead_x + team.rank() * projected_steps * plan.input_size;
+    for (Index k = 0; k < projected_steps; ++k) {
+      const T* row = k < p.steps ? plan.rows.at(x, plan.time_of(first + k), 0) : nullptr;
+      for (Index i = 0; i < plan.input_size; ++i) {
+        columns[i * projected_steps + k] = row != nullptr ? row[i] : T(0);
+      }
+    }
+    p.x = columns;
+    p.x_size = plan.input_size;
+    p.packed = packed.x_slots;
+    p.slot_begin = plan.map_x.slot_begin;
+    p.slot_end = plan.map_x.slot_end;
+    p.bias = packed.bias;
+    const PanelRows<T> to = sums_at(first);
+    p.sums = to.data;
+    p.step_stride = sums_step();
+    p.panel_stride = to.panel_stride;
+  }
+
+  // Each step of a block takes as much of the next one.
+  void share_ahead(Index step, Index count, const Part& part,
+                   ProjectionArgs<T>& ahead) const {
+    if (ahead.steps == 0) return;
+    const Index begin = part.panels.begin * kSlots;
+    const Index units = part.panels.end * kSlots - begin;
+    const Index done = step % projected_steps + count;
+    ahead.end = begin + units * done / projected_steps;
+  }
+
   // The steps take the place of the batch rows.
-  void project(Index first, const Part& part) const {
+  void project_at_once(Index first, const Part& part) const {
     GateArgs<T> gate{};
     gate.rows = std::min(projected_steps, plan.seq_len - first);
     gate.panel_begin = part.panels.begin;

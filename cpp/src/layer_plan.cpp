@@ -47,6 +47,16 @@ bool worth_sharing(const LayerPlan<T>& plan, int threads) {
   return worth >= kMostBarrier || worth >= barrier_nanoseconds(threads);
 }
 
+template <class T>
+bool pays_ahead(const LayerPlan<T>& plan) {
+  const Index weights =
+      plan.panels * plan.gate_line() * (plan.input_size + plan.hidden_size);
+  return plan.kernels->projected_steps > 0 && plan.options.plain() &&
+         plan.batch_size == 1 && plan.seq_len >= kLeastStepsAhead &&
+         plan.input_size >= kLeastProjected && plan.hidden_size >= kLeastUnitsAhead &&
+         weights * Index{sizeof(T)} <= kMostBytesAhead;
+}
+
 }  // namespace
 
 template <class T>
@@ -73,6 +83,7 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
   plan.padded_units = plan.panels * plan.panel_units;
   plan.record = (config.cell == CellKind::lstm ? kSlots + 1 : kSlots) * plan.width;
   if (config.options.layer_norm) plan.record += (kSlots + 2) * plan.width;
+  plan.projects_ahead = pays_ahead(plan);
 
   const Index h = plan.hidden_size;
   PanelMap map{h, plan.panel_units, {}, {}, 0, kSlots};
@@ -154,13 +165,18 @@ void unpack_state(const LayerPlan<T>& plan, const PanelRows<const T>& packed,
 }
 
 template <class T>
-PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena) {
+PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena, bool shared) {
   const Index units = plan.panels * plan.width;
   const Index stored = units + narrow_width(plan);
-  return {
-      arena.take<T>(checked_product(stored * slots_of(plan.map_x), plan.input_size)),
-      arena.take<T>(checked_product(stored * slots_of(plan.map_h), plan.output_size)),
-      arena.take<T>(units * kSlots)};
+  const auto matrix = [&](bool wanted, Index width, const PanelMap& map, Index size) {
+    return wanted ? arena.take<T>(checked_product(width * slots_of(map), size))
+                  : nullptr;
+  };
+  const bool ahead = plan.projects_ahead;
+  return {matrix(!ahead || shared, stored, plan.map_x, plan.input_size),
+          matrix(ahead, units, plan.map_x, plan.input_size),
+          matrix(true, stored, plan.map_h, plan.output_size),
+          arena.take<T>(units * kSlots)};
 }
 
 template <class T>
@@ -178,13 +194,21 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
                   const Team& team, const PackedWeights<T>& packed) {
   const Kernels<T>& k = *plan.kernels;
   const Team::Range panels = team.share(plan.panels);
-  k.pack_panels(plan.map_x, params.weight_ih, plan.input_size, panels.begin, panels.end,
-                packed.x);
+  if (packed.x != nullptr) {
+    k.pack_panels(plan.map_x, params.weight_ih, plan.input_size, panels.begin,
+                  panels.end, packed.x);
+  }
+  if (packed.x_slots != nullptr) {
+    k.pack_slots(plan.map_x, params.weight_ih, plan.input_size, panels.begin,
+                 panels.end, packed.x_slots);
+  }
   k.pack_panels(plan.map_h, params.weight_hh, plan.output_size, panels.begin,
                 panels.end, packed.h);
   if (narrow_width(plan) > 0 && panels.begin < panels.end &&
       panels.end == plan.panels) {
-    copy_narrow(plan, plan.input_size * slots_of(plan.map_x), packed.x);
+    if (packed.x != nullptr) {
+      copy_narrow(plan, plan.input_size * slots_of(plan.map_x), packed.x);
+    }
     copy_narrow(plan, plan.output_size * slots_of(plan.map_h), packed.h);
   }
   if (team.rank() == 0) {
@@ -205,7 +229,8 @@ template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&,
 template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
 template void unpack_state<float>(const LayerPlan<float>&,
                                   const PanelRows<const float>&, Index, Index, float*);
-template PackedWeights<float> take_weights<float>(const LayerPlan<float>&, Arena&);
+template PackedWeights<float> take_weights<float>(const LayerPlan<float>&, Arena&,
+                                                  bool);
 template void copy_narrow<float>(const LayerPlan<float>&, Index, float*);
 template void pack_weights<float>(const LayerPlan<float>&,
                                   const LayerArrays<const float>&, const Team&,
@@ -221,7 +246,8 @@ template void pack_state<double>(const LayerPlan<double>&, const double*, double
 template void unpack_state<double>(const LayerPlan<double>&,
                                    const PanelRows<const double>&, Index, Index,
                                    double*);
-template PackedWeights<double> take_weights<double>(const LayerPlan<double>&, Arena&);
+template PackedWeights<double> take_weights<double>(const LayerPlan<double>&, Arena&,
+                                                    bool);
 template void copy_narrow<double>(const LayerPlan<double>&, Index, double*);
 template void pack_weights<double>(const LayerPlan<double>&,
                                    const LayerArrays<const double>&, const Team&,

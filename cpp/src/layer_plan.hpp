@@ -15,6 +15,14 @@ namespace fastlstm {
 // From this many units on, a row alone goes back with one barrier a step instead of
 // two: see halved() in backward_products.hpp.
 constexpr Index kHalvedUnits = 64;
+// For a batch of one, bias + x W_ih^T is projected for many steps at once, unless the
+// inputs are fewer than this: writing and reading the sums would cost more than it
+// saves. From so many steps on, and where W_hh is too large for L1 and both weights
+// are small enough for L3, the steps to come are projected while W_hh is waited for.
+constexpr Index kLeastProjected = 8;
+constexpr Index kLeastStepsAhead = 48;
+constexpr Index kLeastUnitsAhead = 64;
+constexpr Index kMostBytesAhead = 16 << 20;
 
 template <class T>
 struct LayerPlan {
@@ -37,6 +45,7 @@ struct LayerPlan {
   PanelMap map_x;       // rows of weight_ih
   PanelMap map_h;       // rows of weight_hh
   int max_threads = 0;  // 0: as many as help
+  bool projects_ahead;  // see kLeastStepsAhead
 
   bool lstm() const { return cell == CellKind::lstm; }
   Index gate_line() const { return kSlots * width; }
@@ -71,6 +80,7 @@ struct LayerPlan {
     const Index first = first_time(begin, end);
     plan.rows = rows.piece(first, first + end - begin);
     plan.seq_len = end - begin;
+    plan.projects_ahead = projects_ahead && plan.seq_len >= kLeastStepsAhead;
     return plan;
   }
 };
@@ -180,7 +190,8 @@ inline Index slots_of(const PanelMap& map) { return map.slot_end - map.slot_begi
 // slots * narrow width).
 template <class T>
 struct PackedWeights {
-  T* x;     // (P, I, x slots * W)
+  T* x;        // (P, I, x slots * W); null if nobody reads it
+  T* x_slots;  // (P, x slots, I, W) for a plan that projects ahead, else null
   T* h;     // (P, output_size, h slots * W)
   T* bias;  // (P, 4 W)
 };
@@ -198,7 +209,8 @@ template <class T>
 void copy_narrow(const LayerPlan<T>& plan, Index lines, T* packed);
 
 template <class T>
-PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena);
+PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena,
+                              bool shared = false);
 
 // All threads of the team call this; ends with a barrier.
 template <class T>

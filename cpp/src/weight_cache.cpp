@@ -56,7 +56,7 @@ PackedLayers<T> pack_layers(const std::vector<LayerPlan<T>>& plans,
   packed.layers.resize(plans.size());
   packed.memory = acquire_pieces(pool, [&](Arena& arena) {
     for (std::size_t i = 0; i < plans.size(); ++i) {
-      packed.layers[i] = take_weights(plans[i], arena);
+      packed.layers[i] = take_weights(plans[i], arena, true);
     }
   });
   for (std::size_t i = 0; i < plans.size(); ++i) {
@@ -68,6 +68,20 @@ PackedLayers<T> pack_layers(const std::vector<LayerPlan<T>>& plans,
   return packed;
 }
 
+namespace {
+
+// Whether each layer's weights lie there as its plan reads them.
+template <class T>
+bool packed_for(const std::vector<LayerPlan<T>>& plans,
+                const std::vector<PackedWeights<T>>& layers) {
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    if (plans[i].projects_ahead && layers[i].x_slots == nullptr) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 template <class T>
 std::shared_ptr<const PackedStack<T>> cached_weights(const RecurrentConfig& config,
                                                      const ForwardArgs<T>& args,
@@ -77,17 +91,18 @@ std::shared_ptr<const PackedStack<T>> cached_weights(const RecurrentConfig& conf
       args.cache->constant()
           ? 0
           : parameter_checksum(config, args.params, args.max_threads);
-  auto kept = args.cache->latest();
-  if (kept != nullptr && kept->checksum == checksum && kept->kernels == &kernels<T>()) {
-    return kept;
-  }
-  kept.reset();
-  args.cache->clear();  // before the new one takes memory
   std::vector<LayerPlan<T>> plans;
   for (Index i = 0; i < config.num_layers * config.directions(); ++i) {
     plans.push_back(make_plan<T>(config, i / config.directions(), false, rows));
     plans.back().max_threads = args.max_threads;
   }
+  auto kept = args.cache->latest();
+  if (kept != nullptr && kept->checksum == checksum && kept->kernels == &kernels<T>() &&
+      packed_for(plans, kept->packed.layers)) {
+    return kept;
+  }
+  kept.reset();
+  args.cache->clear();  // before the new one takes memory
   const std::vector<LayerArrays<const T>> params(args.params,
                                                  args.params + plans.size());
   kept = std::make_shared<const PackedStack<T>>(

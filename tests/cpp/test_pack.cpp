@@ -27,6 +27,18 @@ struct Layout {
     return packed;
   }
 
+  std::vector<T> as_slots() const {
+    std::vector<T> packed(static_cast<std::size_t>(panels * cols * line()), T(9));
+    for_each_lane(map, panels, width, [&](Index row, Index p, int s, Index j) {
+      const Index slot = p * slots_of(map) + s - map.slot_begin;
+      for (Index col = 0; col < cols; ++col) {
+        const Index at = (slot * cols + col) * width + j;
+        packed[static_cast<std::size_t>(at)] = value(row, col);
+      }
+    });
+    return packed;
+  }
+
   std::vector<T> as_columns() const {
     const Index padded = (cols + width - 1) / width * width;
     std::vector<T> packed(static_cast<std::size_t>(panels * line() * padded), T(9));
@@ -62,6 +74,11 @@ void check_packing(const LayerPlan<T>& plan, const PanelMap& map, Index cols) {
   k.pack_panels(map, w.data(), cols, 0, half, packed.data());
   k.pack_panels(map, w.data(), cols, half, plan.panels, packed.data());
   REQUIRE(same_bits(packed, panels));
+
+  packed.assign(panels.size(), T(7));
+  k.pack_slots(map, w.data(), cols, half, plan.panels, packed.data());
+  k.pack_slots(map, w.data(), cols, 0, half, packed.data());
+  REQUIRE(same_bits(packed, layout.as_slots()));
 
   const std::vector<T> columns = layout.as_columns();
   packed.assign(columns.size(), T(7));

@@ -205,6 +205,26 @@ TEST_CASE("kept weights give the same bits until a parameter changes") {
   }
 }
 
+TEST_CASE("kept weights serve calls that read them in different layouts") {
+  RecurrentConfig config = make_config(CellKind::lstm, 9, 70);
+  config.num_layers = 2;
+  WeightCache<float> cache;
+  // The one in the middle projects ahead where the instruction set does.
+  const Problem<float> problems[] = {{config, 3, 4}, {config, 60, 1}, {config, 2, 1}};
+  std::shared_ptr<const PackedStack<float>> kept;
+  for (int round = 0; round < 3; ++round) {
+    for (const Problem<float>& problem : problems) {
+      Problem<float> own = problem;
+      own.params = problems[0].params;
+      const Outcome<float> wanted = own.infer();
+      own.cache = &cache;
+      CHECK(own.infer() == wanted);
+      if (round > 0) CHECK((cache.latest() == kept));
+      kept = cache.latest();
+    }
+  }
+}
+
 TEST_CASE("a change of large parameters is noticed by any number of threads") {
   Problem<float> problem(make_config(CellKind::lstm, 3, 300), 1, 1);
   Problem<float> keeping = problem;

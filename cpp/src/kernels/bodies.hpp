@@ -48,6 +48,16 @@ constexpr StreamKernels<typename V::Value> bfloat16_kernels() {
   }
 }
 
+// Null where the instruction set does without.
+template <class V, class Isa, class T = typename V::Value>
+constexpr auto projection() -> void (*)(ProjectionArgs<T>&) {
+  if constexpr (Isa::kProjectedSteps > 0) {
+    return project<V, Isa>;
+  } else {
+    return nullptr;
+  }
+}
+
 template <class T, class Isa>
 const Kernels<T>& kernel_table() {
   using V = Vec<T, Isa>;
@@ -56,11 +66,14 @@ const Kernels<T>& kernel_table() {
       V::kWidth,
       HalfOf<V, Isa>::kWidth < V::kWidth ? HalfOf<V, Isa>::kWidth : 0,
       Isa::kTileRows,
+      Isa::kProjectedSteps,
       pack_panels<V>,
+      pack_slots<V>,
       pack_bias<V>,
       pack_columns<V>,
       unpack_panel<V>,
       copy_rows<V>,
+      projection<V, Isa>(),
       gate_product<AllSlots, V, Isa>,
       gate_product<GruSlots, V, Isa>,
       lstm_steps<V, Isa>,

@@ -59,14 +59,14 @@ struct GateTile {
 };
 
 // The same for row 0 and kPanels panels.
-template <class Slots, class V, class Weight, class T>
+template <class Slots, class V, class Isa, class Weight, class T>
 struct GateRow {
   static constexpr bool kHalves = false;
   const GateArgs<T>& g;
   template <int kPanels, bool kHalf>
   void run(Index panel) const {
     RowSums<V, V, kPanels, kHalf> sums;
-    row_sums<Slots, Weight>(g, panel, sums);
+    row_sums<Slots, Isa, Weight>(g, panel, sums);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       T* out = g.gates + (panel + p) * g.gate_panel_stride;
@@ -80,8 +80,9 @@ template <class Slots, class V, class Isa, class Weight = typename V::Value,
           class T = typename V::Value>
 void gate_product(const GateArgs<T>& g) {
   if (g.rows == 1) {
-    return for_panel_groups(g.panel_begin, g.panel_end, false, g.descending,
-                            GateRow<Slots, V, Weight, T>{g});
+    for_panel_groups(g.panel_begin, g.panel_end, false, g.descending,
+                     GateRow<Slots, V, Isa, Weight, T>{g});
+    return finish_ahead<V, Isa>(g);
   }
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
     const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;

@@ -79,8 +79,9 @@ struct LstmTile {
 
 // The same for row 0, kPanels panels and perhaps half a panel behind them. Lanes of h
 // from stored_units on are not stored.
-template <class V, class Half, class Weight, class T>
+template <class V, class Isa, class Weight, class T>
 struct LstmRow {
+  using Half = HalfOf<V, Isa>;
   static constexpr bool kHalves = Half::kWidth < V::kWidth;
   const LstmStepArgs<T>& s;
   Index stored_units;
@@ -93,7 +94,7 @@ struct LstmRow {
     constexpr bool kHalfFirst = kHalf && kPanels > 1;
     const Index half = panel + kPanels;
     RowSums<V, Half, kPanels, kHalf> sums;
-    row_sums<AllSlots, Weight>(s.gate, panel, sums);
+    row_sums<AllSlots, Isa, Weight>(s.gate, panel, sums);
     if constexpr (kHalfFirst) cell_state<kSlot>(s, 0, half, sums.half);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) cell_state<kSlot>(s, 0, panel + p, sums.whole[p]);
@@ -120,7 +121,8 @@ inline void lstm_row(const LstmStepArgs<T>& s, Index stored_units) {
   const Index last = g.panel_end - 1;
   const bool half = fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * V::kWidth));
   for_panel_groups(g.panel_begin, half ? last : g.panel_end, half, g.descending,
-                   LstmRow<V, HalfOf<V, Isa>, Weight, T>{s, stored_units});
+                   LstmRow<V, Isa, Weight, T>{s, stored_units});
+  finish_ahead<V, Isa>(g);
 }
 
 template <class V, class Isa, class Weight = typename V::Value,
@@ -145,9 +147,13 @@ template <class V, class Isa, class T = typename V::Value>
 void lstm_steps(const LstmStepArgs<T>& first, Index steps, const StepStrides& strides) {
   LstmStepArgs<T> s = first;
   GateArgs<T>& g = s.gate;
-  for (;;) {
+  // Each step takes as many of the units.
+  const Index end = g.ahead == nullptr ? 0 : g.ahead->end;
+  const Index units = g.ahead == nullptr ? 0 : end - g.ahead->next;
+  for (Index left = steps - 1;; --left) {
+    if (g.ahead != nullptr) g.ahead->end = end - units * left / steps;
     lstm_step<V, Isa>(s);
-    if (--steps == 0) return;
+    if (left == 0) return;
     g.descending = !g.descending;
     g.h = s.h_out;
     g.h_stride = s.h_out_stride;

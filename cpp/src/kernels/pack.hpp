@@ -25,19 +25,18 @@ inline void transpose(V (&rows)[V::kWidth]) {
   }
 }
 
-// (rows, k) -> (P, k, slots * W)
-template <class V, class T = typename V::Value>
-void pack_panels(const PanelMap& map, const T* w, Index k, Index panel_begin,
-                 Index panel_end, T* packed) {
+// (rows, k) -> P panels of slots of k vectors, these so far behind each other.
+template <class V, class T>
+inline void pack_vectors(const PanelMap& map, const T* w, Index k, Index panel_begin,
+                         Index panel_end, Index slot_stride, Index line, T* packed) {
   constexpr int kWidth = V::kWidth;
-  const int slots = map.slot_end - map.slot_begin;
-  const Index line = Index{slots} * kWidth;
+  const Index panel_size = (map.slot_end - map.slot_begin) * k * kWidth;
   for (Index p = panel_begin; p < panel_end; ++p) {
     for (int s = map.slot_begin; s < map.slot_end; ++s) {
       const Index unit = p * map.panel_units + map.slot_unit[s];
       const int lanes = panel_lanes<V>(map.units, unit);
       const T* rows = w + (map.slot_row[s] + unit) * k;
-      T* out = packed + p * k * line + (s - map.slot_begin) * kWidth;
+      T* out = packed + p * panel_size + (s - map.slot_begin) * slot_stride;
       for (Index begin = 0; begin < k; begin += kWidth) {
         const int count = static_cast<int>(k - begin < kWidth ? k - begin : kWidth);
         V block[kWidth];
@@ -50,6 +49,21 @@ void pack_panels(const PanelMap& map, const T* w, Index k, Index panel_begin,
       }
     }
   }
+}
+
+// (rows, k) -> (P, k, slots * W)
+template <class V, class T = typename V::Value>
+void pack_panels(const PanelMap& map, const T* w, Index k, Index panel_begin,
+                 Index panel_end, T* packed) {
+  const Index line = Index{map.slot_end - map.slot_begin} * V::kWidth;
+  pack_vectors<V>(map, w, k, panel_begin, panel_end, V::kWidth, line, packed);
+}
+
+// (rows, k) -> (P, slots, k, W)
+template <class V, class T = typename V::Value>
+void pack_slots(const PanelMap& map, const T* w, Index k, Index panel_begin,
+                Index panel_end, T* packed) {
+  pack_vectors<V>(map, w, k, panel_begin, panel_end, k * V::kWidth, V::kWidth, packed);
 }
 
 template <class V, class T = typename V::Value>

@@ -35,14 +35,69 @@ template <int kFirst, int kVecs, class Wide, int kRows, class V, class Weight>
   }
 }
 
+// One unit of ProjectionArgs: its sums in flight.
+template <class V, int kSteps, class T>
+struct ProjectedUnit {
+  V sums[kSteps];
+  const T* x;
+  const T* w;
+  Index size;
+
+  [[gnu::always_inline]] explicit ProjectedUnit(const ProjectionArgs<T>& p)
+      : x(p.x), w(p.packed), size(0) {
+    constexpr int kWidth = V::kWidth;
+    const Index panel = p.next / kSlots;
+    const Index slot = p.next % kSlots;
+    const V bias = V::load(p.bias + p.next * kWidth);
+#pragma GCC unroll 16
+    for (int r = 0; r < kSteps; ++r) sums[r] = bias;
+    if (slot < p.slot_begin || slot >= p.slot_end) return;
+    const Index slots = p.slot_end - p.slot_begin;
+    w += (panel * slots + slot - p.slot_begin) * p.x_size * kWidth;
+    size = p.x_size;
+  }
+  [[gnu::always_inline]] void add() {
+    const V right = V::load(w);
+#pragma GCC unroll 16
+    for (int r = 0; r < kSteps; ++r) sums[r] = fma(V::set1(x[r]), right, sums[r]);
+    w += V::kWidth;
+    x += kSteps;
+  }
+  [[gnu::always_inline]] void store(ProjectionArgs<T>& p) const {
+    T* out = p.sums + p.next / kSlots * p.panel_stride + p.next % kSlots * V::kWidth;
+#pragma GCC unroll 16
+    for (int r = 0; r < kSteps; ++r, out += p.step_stride) {
+      if (r < p.steps) sums[r].store(out);
+    }
+    ++p.next;
+  }
+};
+
+template <class V, class Isa, class T = typename V::Value>
+void project(ProjectionArgs<T>& p) {
+  while (p.next < p.end) {
+    ProjectedUnit<V, Isa::kProjectedSteps, T> unit(p);
+    for (Index k = 0; k < unit.size; ++k) unit.add();
+    unit.store(p);
+  }
+}
+
+// The units that a step has left.
+template <class V, class Isa, class T>
+inline void finish_ahead(const GateArgs<T>& g) {
+  if constexpr (Isa::kProjectedSteps > 0) {
+    if (g.ahead != nullptr) project<V, Isa>(*g.ahead);
+  }
+}
+
 // sums[p][first + v] += sum over k of a[k] * b[p][k][v], panels b_stride apart; half a
 // panel reads its narrow copy, which lies behind the last panel. Inlined by force: out
 // of line the sums would live in memory.
 template <int kFirst, int kVecs, class V, class Half, int kPanels, bool kHalf,
-          class Weight>
+          class Weight, class Beside>
 [[gnu::always_inline]] inline void accumulate_row(
     RowSums<V, Half, kPanels, kHalf>& sums, const typename V::Value* a, Index size,
-    const Weight* b, Index b_stride) {
+    const Weight* b, Index b_stride, Index both, const Beside& beside) {
   constexpr int kRows = StoredRows<Weight>::kCount;
   const Weight* narrow = b + (kPanels + 1) * b_stride;
   const auto add = [&](Index k, int rows) __attribute__((always_inline)) {
@@ -58,14 +113,19 @@ template <int kFirst, int kVecs, class V, class Half, int kPanels, bool kHalf,
     narrow += kVecs * Half::kWidth;
   };
   Index k = 0;
+#pragma GCC unroll 2
+  for (; k + kRows <= both; k += kRows) {
+    add(k, kRows);
+    beside();
+  }
 #pragma GCC unroll 4
   for (; k + kRows <= size; k += kRows) add(k, kRows);
   if (k < size) add(k, 1);
 }
 
 // sums = init + x W_ih^T + h W_hh^T of row 0 for kPanels panels and perhaps a half.
-template <class Slots, class Weight, class V, class Half, int kPanels, bool kHalf,
-          class T>
+template <class Slots, class Isa, class Weight, class V, class Half, int kPanels,
+          bool kHalf, class T>
 [[gnu::always_inline]] inline void row_sums(const GateArgs<T>& g, Index panel,
                                             RowSums<V, Half, kPanels, kHalf>& sums) {
   constexpr int kSlot = V::kWidth;
@@ -84,11 +144,25 @@ template <class Slots, class Weight, class V, class Half, int kPanels, bool kHal
   if (g.x != nullptr) {
     const Weight* b = packed_panel<Weight>(g.packed_x, panel, g.x_size, kXLine);
     const Weight* next = packed_panel<Weight>(g.packed_x, panel + 1, g.x_size, kXLine);
-    accumulate_row<Slots::kXFirst, Slots::kXCount>(sums, g.x, g.x_size, b, next - b);
+    accumulate_row<Slots::kXFirst, Slots::kXCount>(sums, g.x, g.x_size, b, next - b, 0,
+                                                   [] {});
   }
   const Weight* b = packed_panel<Weight>(g.packed_h, panel, g.h_size, kHLine);
   const Weight* next = packed_panel<Weight>(g.packed_h, panel + 1, g.h_size, kHLine);
-  accumulate_row<Slots::kHFirst, Slots::kHCount>(sums, g.h, g.h_steps, b, next - b);
+  constexpr bool kPlain = kPanels == kRowPanels && !kHalf;
+  if constexpr (kPlain && Isa::kProjectedSteps > 0 && StoredRows<Weight>::kCount == 1) {
+    if (g.ahead != nullptr && g.ahead->next < g.ahead->end) {
+      ProjectedUnit<V, Isa::kProjectedSteps, T> unit(*g.ahead);
+      const Index both = unit.size < g.h_steps ? unit.size : g.h_steps;
+      accumulate_row<Slots::kHFirst, Slots::kHCount>(
+          sums, g.h, g.h_steps, b, next - b, both,
+          [&]() __attribute__((always_inline)) { unit.add(); });
+      for (Index k = both; k < unit.size; ++k) unit.add();
+      return unit.store(*g.ahead);
+    }
+  }
+  accumulate_row<Slots::kHFirst, Slots::kHCount>(sums, g.h, g.h_steps, b, next - b, 0,
+                                                 [] {});
 }
 
 // tile.template run<kPanels, half>(panel)

@@ -39,6 +39,20 @@ struct BFloat16Pair {
   std::uint32_t bits;
 };
 
+// bias + x W_ih^T of some later steps of a row alone, in units: a slot of a panel.
+template <class T>
+struct ProjectionArgs {
+  Index steps;  // at most projected_steps
+  const T* x;   // (x_size, projected_steps): of steps beyond `steps` nothing is kept
+  Index x_size;
+  const T* packed;           // (P, slots, x_size, W), see pack_slots
+  int slot_begin, slot_end;  // the slots that x feeds
+  const T* bias;             // (P, 4 W)
+  T* sums;                   // written: rows of 4 W at these strides
+  Index step_stride, panel_stride;
+  Index next, end;  // units to do, panel * 4 + slot; `next` moves on as they are done
+};
+
 // Pre-activations of one time step: gates = init + x W_ih^T + h W_hh^T, summed in this
 // order with one accumulator each, so that no tiling changes a bit. init is the bias,
 // or bias + x W_ih^T where that was summed before for many steps at once.
@@ -59,6 +73,8 @@ struct GateArgs {
   Index init_row_stride, init_panel_stride;
   T* gates;  // written: rows of 4 W at these strides; may be init
   Index gate_row_stride, gate_panel_stride;
+  // Done as well where rows is 1, for the weights of h leave time for it; null: nothing.
+  ProjectionArgs<T>* ahead;
 };
 
 // The LSTM's step from the same sums: activations and state update happen on the
@@ -266,10 +282,14 @@ struct Kernels {
   // half_width.
   int half_width;
   int outer_tile;  // columns of a tile of outer
+  int projected_steps;
 
   // (rows of w, k) -> (P, k, slots * W), padded with zeros.
   void (*pack_panels)(const PanelMap& map, const T* w, Index k, Index panel_begin,
                       Index panel_end, T* packed);
+  // (rows of w, k) -> (P, slots, k, W), padded with zeros.
+  void (*pack_slots)(const PanelMap& map, const T* w, Index k, Index panel_begin,
+                     Index panel_end, T* packed);
   // bias (rows) -> (P, 4 W) for the slots of the map; other slots are left alone.
   void (*pack_bias)(const PanelMap& map, const T* bias, T* packed);
   // w's rows in panel order, cols in blocks of 4 W: (blocks, P * slots * W, 4 W).
@@ -282,6 +302,7 @@ struct Kernels {
   void (*copy_rows)(const T* from, Index rows, Index cols, Index from_stride, T* to,
                     Index to_stride);
 
+  void (*project)(ProjectionArgs<T>&);
   void (*gates_lstm)(const GateArgs<T>&);  // all four slots from x and h
   void (*gates_gru)(const GateArgs<T>&);   // slots 0-2 from x, 1-3 from h
   // This step and those after it, `steps` in all, each from the state that the last one

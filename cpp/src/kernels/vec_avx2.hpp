@@ -22,6 +22,7 @@ struct Avx2Isa {
   // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
   // so that they stay in L1; three columns, too, read 21 bytes a cycle.
   static constexpr int kOuterRows = 128;
+  static constexpr int kProjectedSteps = 0;
   // What a panel of at most W/2 units is computed with: nothing smaller pays here.
   template <class T>
   using Half = Vec<T, Avx2Isa>;

@@ -18,6 +18,7 @@ struct NeonIsa {
   static constexpr int kTileRows = 6;
   static constexpr int kBlockBytes = 0;  // see vec_avx2.hpp; the tile needs less
   static constexpr int kOuterRows = 512;
+  static constexpr int kProjectedSteps = 0;
   // What a panel of at most W/2 units is computed with: nothing smaller pays here.
   template <class T>
   using Half = Vec<T, NeonIsa>;
