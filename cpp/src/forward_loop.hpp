@@ -1,10 +1,9 @@
 // The time loop of a forward pass. For every step t:
 //   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
-// For a batch of one, bias + x W_ih^T is summed first for a block of steps, so that W_ih
-// is read once for a tile of steps instead of once a step; the bits are the same. Not
-// where the inputs are few. A plan that projects ahead sums the block that comes next
-// beside the steps of this one.
-// Used by layer_forward.cpp.
+// For a batch of one, bias + x W_ih^T is summed first for a block of steps, so that
+// W_ih is read once for a tile of steps instead of once a step; the bits are the same.
+// Not where the inputs are few. A plan that projects ahead sums the block that comes
+// next beside the steps of this one. Used by layer_forward.cpp.
 #pragma once
 
 #include <algorithm>
@@ -46,8 +45,8 @@ struct ForwardLoop {
     if (plan.projects_ahead) {
       projected_steps = plan.kernels->projected_steps;
       kept_steps = 2 * projected_steps;
-      ahead_x = arena.take<T>(
-          checked_product(threads * projected_steps, plan.input_size));
+      ahead_x =
+          arena.take<T>(checked_product(threads * projected_steps, plan.input_size));
     }
     gates =
         keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
@@ -187,7 +186,8 @@ struct ForwardLoop {
     if (p.steps == 0) return;
     T* const columns = ahead_x + team.rank() * projected_steps * plan.input_size;
     for (Index k = 0; k < projected_steps; ++k) {
-      const T* row = k < p.steps ? plan.rows.at(x, plan.time_of(first + k), 0) : nullptr;
+      const T* row =
+          k < p.steps ? plan.rows.at(x, plan.time_of(first + k), 0) : nullptr;
       for (Index i = 0; i < plan.input_size; ++i) {
         columns[i * projected_steps + k] = row != nullptr ? row[i] : T(0);
       }

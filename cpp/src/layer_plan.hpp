@@ -192,8 +192,8 @@ template <class T>
 struct PackedWeights {
   T* x;        // (P, I, x slots * W); null if nobody reads it
   T* x_slots;  // (P, x slots, I, W) for a plan that projects ahead, else null
-  T* h;     // (P, output_size, h slots * W)
-  T* bias;  // (P, 4 W)
+  T* h;        // (P, output_size, h slots * W)
+  T* bias;     // (P, 4 W)
 };
 
 // Lanes of the narrow copy of a last panel that half a vector holds; 0: there is none.

@@ -80,8 +80,8 @@ template <class Slots, class V, class Isa, class Weight = typename V::Value,
           class T = typename V::Value>
 void gate_product(const GateArgs<T>& g) {
   if (g.rows == 1) {
-    for_panel_groups(g.panel_begin, g.panel_end, false, g.descending,
-                     GateRow<Slots, V, Isa, Weight, T>{g});
+    for_panel_groups<kRowPanels>(g.panel_begin, g.panel_end, false, g.descending,
+                                 GateRow<Slots, V, Isa, Weight, T>{g});
     return finish_ahead<V, Isa>(g);
   }
   for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {

@@ -114,14 +114,29 @@ struct LstmRow {
   }
 };
 
+// Whether panels are taken one by one: the cell of each is hidden behind the sums of
+// the next, where these wait for more weights than L1 holds, and panels are so few that
+// cells show. Not where other sums fill the wait.
+template <class V, class Isa, class Weight, class T>
+inline bool takes_single_panels(const LstmStepArgs<T>& s) {
+  return StoredRows<Weight>::kCount == 1 && s.gate.ahead == nullptr &&
+         s.hidden_size >= Isa::kLeastSingle * V::kWidth &&
+         s.hidden_size <= Isa::kMostSingle * V::kWidth;
+}
+
 // All panels of row 0.
 template <class V, class Isa, class Weight, class T>
 inline void lstm_row(const LstmStepArgs<T>& s, Index stored_units) {
   const GateArgs<T>& g = s.gate;
   const Index last = g.panel_end - 1;
   const bool half = fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * V::kWidth));
-  for_panel_groups(g.panel_begin, half ? last : g.panel_end, half, g.descending,
-                   LstmRow<V, Isa, Weight, T>{s, stored_units});
+  const Index end = half ? last : g.panel_end;
+  const LstmRow<V, Isa, Weight, T> tile{s, stored_units};
+  if (takes_single_panels<V, Isa, Weight>(s)) {
+    for_panel_groups<1>(g.panel_begin, end, half, g.descending, tile);
+  } else {
+    for_panel_groups<kRowPanels>(g.panel_begin, end, half, g.descending, tile);
+  }
   finish_ahead<V, Isa>(g);
 }
 
@@ -147,7 +162,7 @@ template <class V, class Isa, class T = typename V::Value>
 void lstm_steps(const LstmStepArgs<T>& first, Index steps, const StepStrides& strides) {
   LstmStepArgs<T> s = first;
   GateArgs<T>& g = s.gate;
-  // Each step takes as many of the units.
+  // Each step takes as many of the units ahead.
   const Index end = g.ahead == nullptr ? 0 : g.ahead->end;
   const Index units = g.ahead == nullptr ? 0 : end - g.ahead->next;
   for (Index left = steps - 1;; --left) {

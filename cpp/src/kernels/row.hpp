@@ -41,10 +41,10 @@ struct ProjectedUnit {
   V sums[kSteps];
   const T* x;
   const T* w;
-  Index size;
+  Index size = 0;
 
   [[gnu::always_inline]] explicit ProjectedUnit(const ProjectionArgs<T>& p)
-      : x(p.x), w(p.packed), size(0) {
+      : x(p.x), w(p.packed) {
     constexpr int kWidth = V::kWidth;
     const Index panel = p.next / kSlots;
     const Index slot = p.next % kSlots;
@@ -91,8 +91,9 @@ inline void finish_ahead(const GateArgs<T>& g) {
 }
 
 // sums[p][first + v] += sum over k of a[k] * b[p][k][v], panels b_stride apart; half a
-// panel reads its narrow copy, which lies behind the last panel. Inlined by force: out
-// of line the sums would live in memory.
+// panel reads its narrow copy, which lies behind the last panel. beside() is called
+// after each of the first `both` lines. Inlined by force: out of line the sums would
+// live in memory.
 template <int kFirst, int kVecs, class V, class Half, int kPanels, bool kHalf,
           class Weight, class Beside>
 [[gnu::always_inline]] inline void accumulate_row(
@@ -149,14 +150,15 @@ template <class Slots, class Isa, class Weight, class V, class Half, int kPanels
   }
   const Weight* b = packed_panel<Weight>(g.packed_h, panel, g.h_size, kHLine);
   const Weight* next = packed_panel<Weight>(g.packed_h, panel + 1, g.h_size, kHLine);
-  constexpr bool kPlain = kPanels == kRowPanels && !kHalf;
-  if constexpr (kPlain && Isa::kProjectedSteps > 0 && StoredRows<Weight>::kCount == 1) {
+  // Of a stream nothing is projected ahead.
+  constexpr bool kAhead = Isa::kProjectedSteps > 0 && StoredRows<Weight>::kCount == 1;
+  if constexpr (kAhead && kPanels == kRowPanels && !kHalf) {
     if (g.ahead != nullptr && g.ahead->next < g.ahead->end) {
       ProjectedUnit<V, Isa::kProjectedSteps, T> unit(*g.ahead);
       const Index both = unit.size < g.h_steps ? unit.size : g.h_steps;
       accumulate_row<Slots::kHFirst, Slots::kHCount>(
-          sums, g.h, g.h_steps, b, next - b, both,
-          [&]() __attribute__((always_inline)) { unit.add(); });
+          sums, g.h, g.h_steps, b, next - b,
+          both, [&]() __attribute__((always_inline)) { unit.add(); });
       for (Index k = both; k < unit.size; ++k) unit.add();
       return unit.store(*g.ahead);
     }
@@ -175,15 +177,16 @@ inline void run_group(const Tile& tile, Index panel, bool half) {
 }
 
 // Runs the tile over the panels [begin, end), and half a panel behind them, in groups
-// of kRowPanels, in ascending or descending order. A single panel left over joins the
-// last group, as the half does.
-template <class Tile>
+// of kGroup, in ascending or descending order. A single panel left over joins the last
+// group, as the half does.
+template <int kGroup, class Tile>
 inline void for_panel_groups(Index begin, Index end, bool half, bool descending,
                              const Tile& tile) {
+  static_assert(kGroup <= kRowPanels);
   const Index count = end - begin;
-  const Index left = count % kRowPanels;
-  const bool joins = count >= kRowPanels && (left > 0 || half);
-  const Index last = left + (joins ? kRowPanels : 0);
+  const Index left = count % kGroup;
+  const bool joins = count >= kGroup && (left > 0 || half);
+  const Index last = left + (joins ? kGroup : 0);
   const Index whole = end - last;
   const auto rest = [&] {
     switch (last) {
@@ -191,16 +194,15 @@ inline void for_panel_groups(Index begin, Index end, bool half, bool descending,
         return run_group<0>(tile, whole, half);
       case 1:
         return run_group<1>(tile, whole, half);
-      case kRowPanels:
-        return run_group<kRowPanels>(tile, whole, half);
+      case 2:
+        return run_group<2>(tile, whole, half);
       default:
-        return run_group<kRowPanels + 1>(tile, whole, half);
+        return run_group<3>(tile, whole, half);
     }
   };
   if (descending) rest();
-  for (Index i = begin; i < whole; i += kRowPanels) {
-    run_group<kRowPanels>(tile, descending ? whole - kRowPanels - (i - begin) : i,
-                          false);
+  for (Index i = begin; i < whole; i += kGroup) {
+    run_group<kGroup>(tile, descending ? whole - kGroup - (i - begin) : i, false);
   }
   if (!descending) rest();
 }

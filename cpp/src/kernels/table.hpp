@@ -50,7 +50,7 @@ struct ProjectionArgs {
   const T* bias;             // (P, 4 W)
   T* sums;                   // written: rows of 4 W at these strides
   Index step_stride, panel_stride;
-  Index next, end;  // units to do, panel * 4 + slot; `next` moves on as they are done
+  Index next, end;  // units to do, panel * 4 + slot; `next` moves on as they are
 };
 
 // Pre-activations of one time step: gates = init + x W_ih^T + h W_hh^T, summed in this
@@ -73,7 +73,8 @@ struct GateArgs {
   Index init_row_stride, init_panel_stride;
   T* gates;  // written: rows of 4 W at these strides; may be init
   Index gate_row_stride, gate_panel_stride;
-  // Done as well where rows is 1, for the weights of h leave time for it; null: nothing.
+  // Done as well where rows is 1, for the weights of h leave time for it; null:
+  // nothing.
   ProjectionArgs<T>* ahead;
 };
 
@@ -281,8 +282,8 @@ struct Kernels {
   // panel of at most so many units from behind the packed panels, in lines of slots *
   // half_width.
   int half_width;
-  int outer_tile;  // columns of a tile of outer
-  int projected_steps;
+  int outer_tile;       // columns of a tile of outer
+  int projected_steps;  // at once by `project`; 0: nothing is projected ahead
 
   // (rows of w, k) -> (P, k, slots * W), padded with zeros.
   void (*pack_panels)(const PanelMap& map, const T* w, Index k, Index panel_begin,

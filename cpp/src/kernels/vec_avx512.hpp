@@ -18,6 +18,10 @@ struct Avx512Isa {
   static constexpr int kTileRows = 6;
   static constexpr int kBlockBytes = 0;  // see vec_avx2.hpp; the tile needs less
   static constexpr int kOuterRows = 512;
+  // Panels of a layer whose row alone takes them one by one, see lstm.hpp; measured.
+  static constexpr int kLeastSingle = 3, kMostSingle = 7;
+  // Steps of a row alone that are projected beside the sums of two panels: 12 + 8 sums,
+  // a weight and a broadcast. Measured against 10, 14 and 16.
   static constexpr int kProjectedSteps = 12;
   // What a panel of at most W/2 units is computed with: a 256-bit register does half
   // the work in half the time where a core runs 512 bits in two halves, as Zen 4 does.

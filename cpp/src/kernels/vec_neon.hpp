@@ -18,6 +18,8 @@ struct NeonIsa {
   static constexpr int kTileRows = 6;
   static constexpr int kBlockBytes = 0;  // see vec_avx2.hpp; the tile needs less
   static constexpr int kOuterRows = 512;
+  // None: not measured. See vec_avx512.hpp.
+  static constexpr int kLeastSingle = 1, kMostSingle = 0;
   static constexpr int kProjectedSteps = 0;
   // What a panel of at most W/2 units is computed with: nothing smaller pays here.
   template <class T>

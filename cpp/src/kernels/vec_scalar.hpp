@@ -21,6 +21,8 @@ struct ScalarIsa {
   static constexpr int kTileRows = 4;
   static constexpr int kBlockBytes = 0;  // see vec_avx2.hpp; the tile needs less
   static constexpr int kOuterRows = 512;
+  // See vec_avx512.hpp.
+  static constexpr int kLeastSingle = 1, kMostSingle = 0;
   static constexpr int kProjectedSteps = 4;
   // What a panel of at most W/2 units is computed with, if anything smaller pays.
   template <class T>
