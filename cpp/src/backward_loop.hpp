@@ -19,6 +19,11 @@ namespace fastlstm {
 
 // Rows (t, n) of a chunk: 256 rows of 4 x 128 floats are 512 KB, half of a usual L2.
 constexpr Index kChunkRows = 256;
+// Where L2 holds W_hh but not the records of a piece, these are fetched during the
+// product of d_h, of so many rows at a time: of a whole batch they would push out of L2
+// what the product reads. Elsewhere the cell fetches those of the next step.
+constexpr Index kFetchedRows = 36;
+constexpr Index kFetchedBytes = 1 << 20;
 
 template <class T>
 struct BackwardLoop {
@@ -38,6 +43,7 @@ struct BackwardLoop {
   T* held_d_h = nullptr;  // as d_h, of the rows whose step is masked
   T* held_d_c = nullptr;  // as d_c
   T* zeros = nullptr;     // (padded units)
+  bool fetches = false;   // see kFetchedRows
 
   BackwardLoop(const LayerPlan<T>& of, const LayerBackward<T>& arrays)
       : whole(of),
@@ -49,6 +55,7 @@ struct BackwardLoop {
         weights{plan, args, previous},
         products{plan, args, previous, weights, of.seq_len} {
     measure_chunks();
+    measure_records();
   }
   BackwardLoop(const BackwardLoop&) = delete;
   BackwardLoop& operator=(const BackwardLoop&) = delete;
@@ -60,6 +67,7 @@ struct BackwardLoop {
     piece_begin = begin;
     piece_end = end;
     plan = whole.piece(begin, end);
+    measure_records();
     args = arrays;
     previous.output = args.output;
     previous.h0 = args.h0;
@@ -83,6 +91,11 @@ struct BackwardLoop {
             end == whole.seq_len, begin == 0};
   }
 
+  void measure_records() {
+    const Index w_hh = kSlots * plan.hidden_size * plan.hidden_size;
+    fetches = plan.lstm() && w_hh * Index{sizeof(T)} <= kFetchedBytes &&
+              plan.record_count() * Index{sizeof(T)} > kFetchedBytes;
+  }
   void measure_chunks() {
     for (Index end = whole.seq_len; end > 0; end = chunk_begin(end)) {
       weights.chunk_rows =
@@ -117,8 +130,63 @@ struct BackwardLoop {
 
   void run_step(Index step, const Chunk& chunk, const Part& chunk_part,
                 const Split& split, const Team& team) const {
+    const Part part = rows_at(step, chunk_part);
+    if (!fetches) return run_rows(step, chunk, part, nullptr, split, team);
+    const Index blocks = row_blocks(part, split);
+    for (Index b = 0; b < blocks; ++b) {
+      FetchArgs<T> fetch{};
+      if (b + 1 < blocks) {
+        fetch = inputs(step, row_block(part, b + 1, blocks));
+      } else if (step > 0) {
+        const Part next = rows_at(step - 1, chunk_part);
+        fetch = inputs(step - 1, row_block(next, 0, row_blocks(next, split)));
+      }
+      run_rows(step, chunk, row_block(part, b, blocks), &fetch, split, team);
+    }
+  }
+
+  Part rows_at(Index step, const Part& part) const {
+    return part.first(plan.rows.count(plan.time_of(step)));
+  }
+  static Index row_blocks(const Part& part, const Split& split) {
+    const Index most = (part.row_count() + kFetchedRows - 1) / kFetchedRows;
+    return split.by_rows ? std::max<Index>(1, most) : 1;
+  }
+  static Part row_block(const Part& part, Index block, Index blocks) {
+    const Team::Range share =
+        Team(static_cast<int>(block), static_cast<int>(blocks)).share(part.row_count());
+    return {{part.rows.begin + share.begin, part.rows.begin + share.end}, part.panels};
+  }
+
+  // What the cell of these rows reads.
+  FetchArgs<T> inputs(Index step, const Part& part) const {
     const Index t = plan.time_of(step);
-    const Part part = chunk_part.first(plan.rows.count(t));
+    const Index row = part.rows.begin;
+    FetchArgs<T> f{};
+    f.rows = part.row_count();
+    f.panel = part.panels.begin;
+    f.panel_end = f.rows > 0 ? part.panels.end : f.panel;
+    const PanelRows<const T> gates = record_rows(plan, args.records, t, 0);
+    f.gates = gates.at(row, 0);
+    f.gate_row_stride = gates.row_stride;
+    f.gate_panel_stride = gates.panel_stride;
+    if (args.d_output.data != nullptr) {
+      f.d_output = plan.rows.at(args.d_output, t, row);
+      f.d_output_stride = args.d_output.stride_n;
+    }
+    const PanelRows<const T> c_prev = c_before(t);
+    f.c_prev = c_prev.at(row, 0);
+    f.c_prev_row_stride = c_prev.row_stride;
+    f.c_prev_panel_stride = c_prev.panel_stride;
+    f.h = plan.rows.at(args.output, t, row);
+    f.h_stride = args.output.stride_n;
+    return f;
+  }
+
+  // The step of these rows; `fetch`: what to fetch meanwhile, or null.
+  void run_rows(Index step, const Chunk& chunk, const Part& part, FetchArgs<T>* fetch,
+                const Split& split, const Team& team) const {
+    const Index t = plan.time_of(step);
     const Index chunk_row = plan.rows.first(t) - chunk.first_row + part.rows.begin;
     const bool special = plan.rows.flags_at(t) != 0;
     if (special) save_held(t, part);
@@ -132,7 +200,7 @@ struct BackwardLoop {
       const Team shared = split.by_rows ? Team(0, 1) : team;
       const Team::Range units =
           halved ? products.add_halves(step, part, d_h)
-                 : products.state_gradient(step, chunk_row, part, shared, d_h);
+                 : products.state_gradient(step, chunk_row, part, shared, fetch, d_h);
       if (special) finish_state(t, part, units);
     }
     if (!split.by_rows && !halved) team.barrier();
@@ -162,7 +230,7 @@ struct BackwardLoop {
       a.d_output = plan.rows.at(args.d_output, t, row);
       a.d_output_stride = args.d_output.stride_n;
     }
-    if (step > 0) {
+    if (step > 0 && !fetches) {
       const Index next = plan.time_of(step - 1);
       const PanelRows<const T> records = record_rows(plan, args.records, next, 0);
       a.next_gates = records.at(row, 0);

@@ -106,10 +106,10 @@ struct BackwardProducts {
     return a;
   }
 
-  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part. Returns the units
-  // that this thread has computed.
+  // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part; `fetch` goes on
+  // meanwhile. Returns the units that this thread has computed.
   Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
-                             const Team& team, T* d_h) const {
+                             const Team& team, FetchArgs<T>* fetch, T* d_h) const {
     const bool dropped = previous.factors != nullptr;
     ProductArgs<T> a = product_args(plan.map_h, chunk_row, part.row_count());
     a.c = (dropped ? previous.dropped_h : d_h) + part.rows.begin * plan.padded_units;
@@ -128,6 +128,7 @@ struct BackwardProducts {
       a.descending = step % 2 != 0;
       a.cols = plan.hidden_size;
       a.b = columns_h;
+      a.fetch = fetch;
       plan.kernels->product(a);
       units = {std::min(range.begin * plan.gate_line(), plan.hidden_size),
                std::min(range.end * plan.gate_line(), plan.hidden_size)};

@@ -89,6 +89,27 @@ inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows][1],
   }
 }
 
+// The next rows of a panel. Not inlined, for tiles have no registers left.
+template <class V, class T>
+[[gnu::noinline]] void fetch_rows(FetchArgs<T>& f) {
+  constexpr int kWidth = V::kWidth;
+  for (Index i = 0; i < f.each && f.panel < f.panel_end; ++i) {
+    const Index unit = f.panel * kWidth;
+    prefetch<kL2>(f.gates + f.panel * f.gate_panel_stride + f.row * f.gate_row_stride,
+                  kSlots * kWidth);
+    prefetch<kL2>(
+        f.c_prev + f.panel * f.c_prev_panel_stride + f.row * f.c_prev_row_stride,
+        kWidth);
+    prefetch<kL2>(f.h + f.row * f.h_stride + unit, kWidth);
+    if (f.d_output != nullptr) {
+      prefetch<kL2>(f.d_output + f.row * f.d_output_stride + unit, kWidth);
+    }
+    if (++f.row < f.rows) continue;
+    f.row = 0;
+    ++f.panel;
+  }
+}
+
 // The terms of the panels [panel_begin, panel_end) for rows of one block of columns:
 // kVecs whole vectors and the last one, which may have fewer real lanes.
 template <class V, class Last, int kVecs, class T>
@@ -128,6 +149,7 @@ struct ProductTile {
       for (int r = 0; r < R; ++r) {
         prefetch<kL1>(a + g.a_panel_stride + r * g.a_row_stride, g.panel_size);
       }
+      if (__builtin_expect(g.fetch != nullptr, 0)) fetch_rows<V>(*g.fetch);
       accumulate_line<kVecs, kWidth>(sums, last, a, g.a_row_stride, g.panel_size, b);
       a += g.a_panel_stride;
       b += g.panel_size * kLine;
@@ -162,6 +184,15 @@ inline Index panels_at_once(const ProductArgs<T>& g) {
   return panel_bytes < Isa::kBlockBytes ? Isa::kBlockBytes / panel_bytes : 1;
 }
 
+// As many rows beside each panel of a tile that all are fetched by the end.
+template <class Isa, class T>
+inline void share_fetch(const ProductArgs<T>& g) {
+  const Index tiles = (g.rows + Isa::kTileRows - 1) / Isa::kTileRows;
+  const Index times = tiles * (g.block_end - g.block_begin) * g.panels;
+  const Index rows = g.fetch->rows * (g.fetch->panel_end - g.fetch->panel);
+  g.fetch->each = times > 0 ? (rows + times - 1) / times : 0;
+}
+
 // One block of kVecs whole vectors of columns and the last one.
 template <class V, class Isa, class Last, int kVecs, class T>
 inline void product_block(const ProductArgs<T>& g, Index block) {
@@ -190,6 +221,7 @@ inline void product_columns(const ProductArgs<T>& g, Index block, Index whole) {
 template <class V, class Isa, class T = typename V::Value>
 void product(const ProductArgs<T>& g) {
   constexpr Index kBlock = kSlots * V::kWidth;
+  if (g.fetch != nullptr) share_fetch<Isa>(g);
   for (Index i = 0; i < g.block_end - g.block_begin; ++i) {
     const Index b = g.descending ? g.block_end - 1 - i : g.block_begin + i;
     const Index left = g.cols - b * kBlock < kBlock ? g.cols - b * kBlock : kBlock;

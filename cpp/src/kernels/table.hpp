@@ -145,6 +145,22 @@ struct PointwiseBackwardArgs {
   const T* next_d_output;
 };
 
+// What the LSTM's pointwise backward reads soon, to be fetched into L2 row by row.
+template <class T>
+struct FetchArgs {
+  const T* gates;  // 4 W of a row and panel; of the others W
+  Index gate_row_stride, gate_panel_stride;
+  const T* c_prev;
+  Index c_prev_row_stride, c_prev_panel_stride;
+  const T* h;
+  Index h_stride;
+  const T* d_output;  // may be null
+  Index d_output_stride;
+  Index rows, panel_end;
+  Index row, panel;  // the next
+  Index each;        // rows at a time, set by the product
+};
+
 // c (rows, cols) = [init | c] + a b. a is stored in panels: element (r, p, k) at
 // a + r * a_row_stride + p * a_panel_stride + k; the sum runs over p, then k.
 template <class T>
@@ -160,7 +176,8 @@ struct ProductArgs {
   const T* init;  // (padded cols) or null: zeros
   T* c;
   Index c_stride;
-  bool accumulate;  // start from c instead of init
+  bool accumulate;      // start from c instead of init
+  FetchArgs<T>* fetch;  // meanwhile; may be null
 };
 
 // c (1, cols) = [c +] a w over the rows of w, some panels in order, w being row-major
