@@ -208,6 +208,7 @@ Index narrow_width(const LayerPlan<T>& plan) {
 template <class T>
 void copy_narrow(const LayerPlan<T>& plan, Index lines, T* packed);
 
+// shared: also for a plan of the layer that projects nothing ahead.
 template <class T>
 PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena,
                               bool shared = false);
