@@ -56,7 +56,8 @@ class Event {
 
   // One thread at a time.
   void set(unsigned next) {
-    value_.store(next, std::memory_order_seq_cst);
+    // Not a store: qemu lets the load pass an ARM store, and a wake would be lost.
+    value_.exchange(next, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) {
       {
         const std::lock_guard<std::mutex> lock(mutex_);
