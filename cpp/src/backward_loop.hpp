@@ -115,10 +115,18 @@ struct BackwardLoop {
       for (Index step = end - 1; step >= begin; --step) {
         run_step(step, chunk, part, split, team);
       }
+      const Team::Range all = {0, plan.widest(begin, end)};
       weights.gather(chunk, begin, end,
-                     split.by_rows ? part.rows : team.share(plan.widest(begin, end)));
+                     split.by_rows ? part.rows : team.share(all.end));
+      // A thread's own rows where it has whole ones: a line of d_gates that another CPU
+      // has read is slow to write again.
+      if (args.d_x.data != nullptr && split.by_rows) {
+        products.input_gradient(chunk, begin, end, part.rows, Team(0, 1));
+      }
       team.barrier();
-      if (args.d_x.data != nullptr) products.input_gradient(chunk, begin, end, team);
+      if (args.d_x.data != nullptr && !split.by_rows) {
+        products.input_gradient(chunk, begin, end, all, team);
+      }
       if (from >= piece_begin) {
         weights.add(chunk, team);
         next_chunk_end = from;
@@ -160,13 +168,21 @@ struct BackwardLoop {
 
   // What the cell of these rows reads.
   FetchArgs<T> inputs(Index step, const Part& part) const {
+    FetchArgs<T> f{};  // of parts in several pieces of the records the last will do
+    for_record_pieces(plan, args.record_cut, part,
+                      [&](const Part& inside, const Part& piece) {
+                        f = inputs(step, inside, piece);
+                      });
+    return f;
+  }
+  FetchArgs<T> inputs(Index step, const Part& part, const Part& piece) const {
     const Index t = plan.time_of(step);
     const Index row = part.rows.begin;
     FetchArgs<T> f{};
     f.rows = part.row_count();
     f.panel = part.panels.begin;
-    f.panel_end = f.rows > 0 ? part.panels.end : f.panel;
-    const PanelRows<const T> gates = record_rows(plan, args.records, t, 0);
+    f.panel_end = part.panels.end;
+    const PanelRows<const T> gates = records_at(t, piece, 0);
     f.gates = gates.at(row, 0);
     f.gate_row_stride = gates.row_stride;
     f.gate_panel_stride = gates.panel_stride;
@@ -174,7 +190,7 @@ struct BackwardLoop {
       f.d_output = plan.rows.at(args.d_output, t, row);
       f.d_output_stride = args.d_output.stride_n;
     }
-    const PanelRows<const T> c_prev = c_before(t);
+    const PanelRows<const T> c_prev = c_before(t, piece);
     f.c_prev = c_prev.at(row, 0);
     f.c_prev_row_stride = c_prev.row_stride;
     f.c_prev_panel_stride = c_prev.panel_stride;
@@ -206,16 +222,27 @@ struct BackwardLoop {
     if (!split.by_rows && !halved) team.barrier();
   }
 
-  PanelRows<const T> c_before(Index t) const {
+  PanelRows<const T> records_at(Index t, const Part& piece, Index offset) const {
+    return record_rows(plan, piece, args.records, t, offset);
+  }
+  PanelRows<const T> c_before(Index t, const Part& piece) const {
     if (previous.carried(t) == 0) return state_rows<T, const T>(plan, c_first);
-    return record_rows(plan, args.records, previous.time_before(t), plan.gate_line());
+    return records_at(previous.time_before(t), piece, plan.gate_line());
   }
 
   void cell_backward(Index step, Index chunk_row, const Part& part) const {
+    for_record_pieces(plan, args.record_cut, part,
+                      [&](const Part& inside, const Part& piece) {
+                        const Index before = inside.rows.begin - part.rows.begin;
+                        cell_backward(step, chunk_row + before, inside, piece);
+                      });
+  }
+  void cell_backward(Index step, Index chunk_row, const Part& part,
+                     const Part& piece) const {
     const Kernels<T>& k = *plan.kernels;
     const Index row = part.rows.begin;
     const Index t = plan.time_of(step);
-    const PanelRows<const T> gates = record_rows(plan, args.records, t, 0);
+    const PanelRows<const T> gates = records_at(t, piece, 0);
     const bool staged = previous.staged(t);
 
     PointwiseBackwardArgs<T> a{};
@@ -232,7 +259,7 @@ struct BackwardLoop {
     }
     if (step > 0 && !fetches) {
       const Index next = plan.time_of(step - 1);
-      const PanelRows<const T> records = record_rows(plan, args.records, next, 0);
+      const PanelRows<const T> records = records_at(next, piece, 0);
       a.next_gates = records.at(row, 0);
       a.next_gate_panel_stride = records.panel_stride;
       if (a.d_output != nullptr) {
@@ -247,7 +274,7 @@ struct BackwardLoop {
     a.output_activation = static_cast<int>(plan.output_activation);
     switch (plan.cell) {
       case CellKind::lstm: {
-        PanelRows<const T> c_prev = c_before(t);
+        PanelRows<const T> c_prev = c_before(t, piece);
         if (staged) {
           previous.stage_c(t, part, c_prev, state_rows<T, const T>(plan, c_first));
           c_prev = state_rows<T, const T>(plan, previous.staged_c);
@@ -384,7 +411,8 @@ struct BackwardLoop {
       }
     }
     if (args.d_c0 != nullptr && plan.lstm()) {
-      unpack_state<T>(plan, state_rows(plan, d_c), 0, plan.batch_size, args.d_c0);
+      unpack_state<T>(plan, state_rows(plan, d_c),
+                      {{0, plan.batch_size}, {0, plan.panels}}, args.d_c0);
     }
   }
 };

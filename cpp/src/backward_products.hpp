@@ -178,14 +178,13 @@ struct BackwardProducts {
     d_h[at] = plan.cell == CellKind::gru ? d_h[at] + through : through;
   }
 
-  // d_x of the steps [begin, end) of a chunk. The rows of a register tile are taken
-  // along all rows of the chunk where they follow each other, else along the longer of
-  // the two axes, batch or time.
+  // d_x of the steps [begin, end) of a chunk, of these rows of the batch. The rows of a
+  // register tile are taken along all rows of the chunk where they follow each other,
+  // else along the longer of the two axes, batch or time.
   void input_gradient(const Chunk& chunk, Index begin, Index end,
-                      const Team& team) const {
+                      const Team::Range& batch_rows, const Team& team) const {
     const Index steps = end - begin;
     const Index first = plan.first_time(begin, end);
-    const Index first_row = plan.rows.first(first) - chunk.first_row;
     const SequenceView<T>& d_x = args.d_x;
     ProductArgs<T> a = product_args(plan.map_x, 0, 0);
     a.block_end = blocks(plan.input_size);
@@ -194,31 +193,33 @@ struct BackwardProducts {
     a.accumulate = args.accumulate_d_x;
     const auto product =
         narrow() ? plan.kernels->narrow_product : plan.kernels->product;
-    const auto rows_of = [&](Index row, const Team::Range& share) {
-      a.rows = share.end - share.begin;
-      a.a = product_args(plan.map_x, first_row + row, 0).a;
+    // As many rows from row n of time t on.
+    const auto rows_from = [&](Index t, Index n, Index count) {
+      const Index chunk_row = plan.rows.first(t) - chunk.first_row + n;
+      a.rows = count;
+      a.a = product_args(plan.map_x, chunk_row, 0).a;
+      a.c = plan.rows.at(d_x, t, n);
       product(a);
     };
-    if (plan.rows.offsets != nullptr ||
-        d_x.stride_t == plan.batch_size * d_x.stride_n) {
+    const bool whole =
+        batch_rows.begin == 0 && batch_rows.end == plan.widest(begin, end);
+    const bool packed = plan.rows.offsets != nullptr;
+    a.c_stride = d_x.stride_n;
+    if (whole && (packed || d_x.stride_t == plan.batch_size * d_x.stride_n)) {
       const Team::Range share = team.share(plan.rows_between(begin, end));
-      a.c = plan.rows.at(d_x, first, 0) + share.begin * d_x.stride_n;
-      a.c_stride = d_x.stride_n;
-      rows_of(share.begin, share);
-    } else if (plan.batch_size >= steps) {
-      const Team::Range share = team.share(plan.batch_size);
-      a.c_stride = d_x.stride_n;
-      for (Index i = 0; i < steps; ++i) {
-        a.c = plan.rows.at(d_x, first + i, share.begin);
-        rows_of(i * plan.batch_size + share.begin, share);
+      rows_from(first, share.begin, share.end - share.begin);
+    } else if (packed || batch_rows.end - batch_rows.begin >= steps) {
+      for (Index t = first; t < first + steps; ++t) {
+        const Team::Range rows = Part{batch_rows, {}}.first(plan.rows.count(t)).rows;
+        const Team::Range share = team.share(rows.end - rows.begin);
+        rows_from(t, rows.begin + share.begin, share.end - share.begin);
       }
     } else {
       const Team::Range share = team.share(steps);
       a.a_row_stride = plan.batch_size * plan.gate_line();
       a.c_stride = d_x.stride_t;
-      for (Index n = 0; n < plan.batch_size; ++n) {
-        a.c = plan.rows.at(d_x, first + share.begin, n);
-        rows_of(share.begin * plan.batch_size + n, share);
+      for (Index n = batch_rows.begin; n < batch_rows.end; ++n) {
+        rows_from(first + share.begin, n, share.end - share.begin);
       }
     }
   }

@@ -36,8 +36,9 @@ struct Column {
   T* x = nullptr;                             // of a segment, where it packs its own
   T* d_output = nullptr;
   T* d_x = nullptr;
-  T* d_between[2] = {};  // d_x of the two latest layers
-  T* h_n = nullptr;      // (N, O) and (N, H), which nobody wants
+  T* d_between[2] = {};                        // d_x of the two latest layers
+  mutable std::vector<RecordCut> record_cuts;  // by layer, as run_layer leaves them
+  T* h_n = nullptr;                            // (N, O) and (N, H), which nobody wants
   T* c_n = nullptr;
   Buffer memory;
 
@@ -60,6 +61,7 @@ struct Column {
     outputs.resize(layer_count);
     dropped.resize(layer_count);
     records.resize(layer_count);
+    record_cuts.resize(layer_count);
     memory = acquire_pieces(pool, [&](Arena& arena) { take(arena); });
   }
   Column(const Column&) = delete;
@@ -149,6 +151,7 @@ struct Column {
     pass.h_n = to_h;
     pass.c_n = to_c;
     pass.records = back ? records[at] : nullptr;
+    pass.record_cut = &record_cuts[at];
     pass.packed = &packed.layers[at];
     set_randomness(tape, i, pass);
     pass.training = true;
@@ -235,6 +238,7 @@ struct Column {
     pass.h0 = h_before(tape, s.number, i);
     pass.c0 = c_before(tape, s.number, i);
     pass.records = records[at];
+    pass.record_cut = record_cuts[at];
     pass.d_x = below;
     pass.accumulate_d_x = direction > 0;
     if (!run) {

@@ -101,7 +101,7 @@ struct ForwardLoop {
     const bool staged = previous.staged(t);
     if (staged) {
       previous.stage_h(t, part);
-      if (plan.lstm()) previous.stage_c(t, part, c_before(step), first_c());
+      if (plan.lstm()) previous.stage_c(t, part, c_before(step, part), first_c());
     }
     const bool dropped = previous.factors != nullptr;
     if (dropped) previous.drop_h(t, part);
@@ -111,11 +111,11 @@ struct ForwardLoop {
     gate_args(step, h_prev, part, args.gate);
     args.gate.ahead = plan.projects_ahead ? &ahead : nullptr;
     const PanelRows<const T> c_prev =
-        staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step);
+        staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step, part);
     if (plan.fused()) {
-      fused_steps(t, count, part.rows.begin, c_prev, args);
+      fused_steps(t, count, part, c_prev, args);
     } else {
-      pointwise_step(t, part.rows.begin, args.gate, h_prev, c_prev);
+      pointwise_step(t, part, args.gate, h_prev, c_prev);
     }
     if ((plan.rows.flags_at(t) & kRowHeld) != 0) hold(t, part);
     if (!split.by_rows) team.barrier();
@@ -135,36 +135,39 @@ struct ForwardLoop {
   }
 
   bool keep() const { return records != nullptr; }
-  PanelRows<T> records_at(Index t, Index offset) const {
-    return record_rows(plan, records, t, offset);
+  // A thread's part of the records is a piece of its own.
+  PanelRows<T> records_at(Index t, const Part& piece, Index offset) const {
+    return record_rows(plan, piece, records, t, offset);
   }
   PanelRows<T> first_c() const { return state_rows(plan, state); }
-  PanelRows<T> c_at(Index t) const {
-    return keep() ? records_at(t, plan.gate_line()) : first_c();
+  PanelRows<T> c_at(Index t, const Part& piece) const {
+    return keep() ? records_at(t, piece, plan.gate_line()) : first_c();
   }
-  PanelRows<const T> c_before(Index step) const {
+  PanelRows<const T> c_before(Index step, const Part& piece) const {
     const Index t = plan.time_of(step);
     if (previous.carried(t) == 0) return first_c();
-    return c_at(previous.time_before(t));
+    return c_at(previous.time_before(t), piece);
   }
   T* h_at(Index t, Index row) const { return plan.rows.at(output, t, row); }
-  PanelRows<T> gates_at(Index t) const {
+  PanelRows<T> gates_at(Index t, const Part& piece) const {
     const Index line = plan.gate_line();
-    return keep() ? records_at(t, 0)
+    return keep() ? records_at(t, piece, 0)
                   : PanelRows<T>{gates, line, plan.batch_size * line};
   }
   // Sums of a batch of one. Where gates are kept, their place takes the sums meanwhile.
-  PanelRows<T> sums_at(Index step) const {
+  PanelRows<T> sums_at(Index step, const Part& piece) const {
     const Index line = plan.gate_line();
-    if (keep()) return gates_at(plan.time_of(step));
+    if (keep()) return gates_at(plan.time_of(step), piece);
     return {sums + step % kept_steps * plan.panels * line, 0, line};
   }
   // From one step to the next, in the records and in these sums.
-  Index record_step() const {
-    return plan.time_per_step() * plan.stored_rows * plan.panels * plan.record;
+  Index record_step(const Part& piece) const {
+    const bool one_piece = plan.rows.offsets != nullptr;
+    const Index cells = one_piece ? plan.stored_rows * plan.panels : piece.cells();
+    return plan.time_per_step() * cells * plan.record;
   }
-  Index sums_step() const {
-    return keep() ? record_step() : plan.panels * plan.gate_line();
+  Index sums_step(const Part& piece) const {
+    return keep() ? record_step(piece) : plan.panels * plan.gate_line();
   }
 
   // The block that begins with step `first`; or what is to be done ahead meanwhile.
@@ -198,9 +201,9 @@ struct ForwardLoop {
     p.slot_begin = plan.map_x.slot_begin;
     p.slot_end = plan.map_x.slot_end;
     p.bias = packed.bias;
-    const PanelRows<T> to = sums_at(first);
+    const PanelRows<T> to = sums_at(first, part);
     p.sums = to.data;
-    p.step_stride = sums_step();
+    p.step_stride = sums_step(part);
     p.panel_stride = to.panel_stride;
   }
 
@@ -227,9 +230,10 @@ struct ForwardLoop {
     gate.h = previous.zeros;
     gate.init = packed.bias;
     gate.init_panel_stride = plan.gate_line();
-    gate.gates = sums_at(first).data;
-    gate.gate_row_stride = sums_step();
-    gate.gate_panel_stride = sums_at(first).panel_stride;
+    const PanelRows<T> to = sums_at(first, part);
+    gate.gates = to.data;
+    gate.gate_row_stride = sums_step(part);
+    gate.gate_panel_stride = to.panel_stride;
     (plan.cell == CellKind::gru ? plan.kernels->gates_gru
                                 : plan.kernels->gates_lstm)(gate);
   }
@@ -247,8 +251,9 @@ struct ForwardLoop {
     gate.x = projected ? nullptr : plan.rows.at(x, t, row);
     gate.x_stride = x.stride_n;
     gate.x_size = plan.input_size;
-    const PanelRows<T> from =
-        projected ? sums_at(step) : PanelRows<T>{packed.bias, 0, plan.gate_line()};
+    const PanelRows<T> from = projected
+                                  ? sums_at(step, part)
+                                  : PanelRows<T>{packed.bias, 0, plan.gate_line()};
     gate.init = from.data;
     gate.init_row_stride = 0;
     gate.init_panel_stride = from.panel_stride;
@@ -263,34 +268,37 @@ struct ForwardLoop {
     }
     gate.packed_x = packed.x;
     gate.packed_h = packed.h;
-    const PanelRows<T> to = gates_at(t);
+    const PanelRows<T> to = gates_at(t, part);
     gate.gates = to.data != nullptr ? to.at(row, 0) : nullptr;
     gate.gate_row_stride = to.row_stride;
     gate.gate_panel_stride = to.panel_stride;
   }
 
   // The other fields than `gate`, and the steps.
-  void fused_steps(Index t, Index count, Index row, const PanelRows<const T>& c_prev,
-                   LstmStepArgs<T>& s) const {
+  void fused_steps(Index t, Index count, const Part& part,
+                   const PanelRows<const T>& c_prev, LstmStepArgs<T>& s) const {
+    const Index row = part.rows.begin;
     s.c_prev = c_prev.at(row, 0);
     s.c_prev_row_stride = c_prev.row_stride;
     s.c_prev_panel_stride = c_prev.panel_stride;
-    const PanelRows<T> c = c_at(t);
+    const PanelRows<T> c = c_at(t, part);
     s.c = c.at(row, 0);
     s.c_row_stride = c.row_stride;
     s.c_panel_stride = c.panel_stride;
     s.h_out = h_at(t, row);
     s.h_out_stride = output.stride_n;
     s.hidden_size = plan.hidden_size;
-    const Index record = keep() ? record_step() : 0;
+    const Index record = keep() ? record_step(part) : 0;
     const Index time = plan.time_per_step();
-    plan.kernels->lstm_steps(s, count,
-                             {time * x.stride_t, projected_steps > 0 ? sums_step() : 0,
-                              record, record, time * output.stride_t});
+    plan.kernels->lstm_steps(
+        s, count,
+        {time * x.stride_t, projected_steps > 0 ? sums_step(part) : 0, record, record,
+         time * output.stride_t});
   }
 
-  void pointwise_step(Index t, Index row, const GateArgs<T>& gate,
+  void pointwise_step(Index t, const Part& part, const GateArgs<T>& gate,
                       const StateRows& h_prev, const PanelRows<const T>& c_prev) const {
+    const Index row = part.rows.begin;
     const Kernels<T>& k = *plan.kernels;
     PointwiseForwardArgs<T> point{};
     point.rows = gate.rows;
@@ -308,7 +316,7 @@ struct ForwardLoop {
     point.output_activation = static_cast<int>(plan.output_activation);
     switch (plan.cell) {
       case CellKind::lstm: {
-        const PanelRows<T> c = c_at(t);
+        const PanelRows<T> c = c_at(t, part);
         point.c_prev = c_prev.at(row, 0);
         point.c_prev_row_stride = c_prev.row_stride;
         point.c_prev_panel_stride = c_prev.panel_stride;
@@ -340,7 +348,7 @@ struct ForwardLoop {
       if (!plan.lstm()) continue;
       for (Index p = part.panels.begin; p < part.panels.end; ++p) {
         std::copy_n(state_rows(plan, previous.staged_c).at(n, p), plan.width,
-                    c_at(t).at(n, p));
+                    c_at(t, part).at(n, p));
       }
     }
   }

@@ -19,7 +19,8 @@ struct LayerForward {
   const T* c0;
   T* h_n;  // (N, H)
   T* c_n;
-  T* records;                      // (T, P, N, record) or null: nothing is kept
+  T* records;  // for all steps, rows and panels, see record_rows(); null: nothing kept
+  RecordCut* record_cut;           // set where records are kept
   const PackedWeights<T>* packed;  // null: packed by the call
   RecurrentDropout dropout;
   // For zoneout; training: it draws; index: of the layer and direction, in the order of
@@ -43,6 +44,7 @@ struct LayerBackward {
   const T* d_h_n;  // (N, H) or null
   const T* d_c_n;
   const T* records;
+  RecordCut record_cut;
   RecurrentDropout dropout;
   SequenceView<T> d_x;  // data may be null
   bool accumulate_d_x;  // the other direction has written d_x before

@@ -29,7 +29,7 @@ struct RowGroup {
   RowGroup(const LayerPlan<T>& whole, const LayerBackward<T>& args,
            const Team::Range& rows)
       : row(rows.begin),
-        plan(rows_plan(whole, rows.end - rows.begin)),
+        plan(rows_plan(whole, rows.begin, rows.end - rows.begin)),
         loop(plan, own(whole, args)) {}
 
   // The arguments of a piece from the first row on.
@@ -42,7 +42,6 @@ struct RowGroup {
     advance(args.output.data, row * args.output.stride_n);
     advance(args.d_output.data, row * args.d_output.stride_n);
     advance(args.d_x.data, row * args.d_x.stride_n);
-    advance(args.records, row * whole.record);
     for (const T** state : {&args.h0, &args.c0, &args.d_h_n, &args.d_c_n}) {
       advance(*state, units);
     }

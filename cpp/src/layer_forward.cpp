@@ -13,13 +13,14 @@ void write_last_state(const ForwardLoop<T>& loop, const LayerForward<T>& args) {
   const LayerPlan<T>& plan = loop.plan;
   const SequenceRows& rows = plan.rows;
   const Index units = plan.hidden_size;
+  const Team::Range panels = {0, plan.panels};
   const Index begun = plan.seq_len > 0 ? rows.count(0) : 0;
   for (Index n = begun; n < plan.batch_size; ++n) {
     const T* h = args.h0 != nullptr ? args.h0 + n * units : loop.previous.zeros;
     std::copy_n(h, units, args.h_n + n * units);
   }
   if (plan.lstm()) {
-    unpack_state<T>(plan, loop.first_c(), begun, plan.batch_size, args.c_n);
+    unpack_state<T>(plan, loop.first_c(), {{begun, plan.batch_size}, panels}, args.c_n);
   }
   for (Index t = 0; t < plan.seq_len; ++t) {
     // The rows that have no step after time t in this direction.
@@ -28,7 +29,11 @@ void write_last_state(const ForwardLoop<T>& loop, const LayerForward<T>& args) {
       std::copy_n(loop.h_at(t, n), units, args.h_n + n * units);
     }
     if (plan.lstm() && first < rows.count(t)) {
-      unpack_state<T>(plan, loop.c_at(t), first, rows.count(t), args.c_n);
+      const RecordCut cut = loop.keep() ? *args.record_cut : RecordCut{};
+      for_record_pieces(plan, cut, {{first, rows.count(t)}, panels},
+                        [&](const Part& part, const Part& piece) {
+                          unpack_state<T>(plan, loop.c_at(t, piece), part, args.c_n);
+                        });
     }
   }
 }
@@ -76,6 +81,11 @@ struct DirectionForward {
   // All threads of the team call this.
   void run(const Team& team) {
     if (args.packed == nullptr) pack_weights(plan, args.params, team, loop.packed);
+    if (loop.keep() && team.rank() == 0) {
+      const bool packed_rows = plan.rows.offsets != nullptr;
+      *args.record_cut =
+          packed_rows ? RecordCut{} : RecordCut{team.size(), split.by_rows};
+    }
     loop.run(split, team);
   }
 };

@@ -154,10 +154,10 @@ void pack_state(const LayerPlan<T>& plan, const T* state, T* packed) {
 
 template <class T>
 void unpack_state(const LayerPlan<T>& plan, const PanelRows<const T>& packed,
-                  Index begin, Index end, T* state) {
-  for (Index p = 0; p < plan.panels; ++p) {
+                  const Part& part, T* state) {
+  for (Index p = part.panels.begin; p < part.panels.end; ++p) {
     const Index lanes = std::min(plan.width, plan.hidden_size - p * plan.width);
-    for (Index n = begin; n < end; ++n) {
+    for (Index n = part.rows.begin; n < part.rows.end; ++n) {
       std::copy_n(packed.at(n, p), lanes,
                   state + n * plan.hidden_size + p * plan.width);
     }
@@ -228,7 +228,7 @@ template int threads_side_by_side<float>(const LayerPlan<float>&);
 template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&, Index);
 template void pack_state<float>(const LayerPlan<float>&, const float*, float*);
 template void unpack_state<float>(const LayerPlan<float>&,
-                                  const PanelRows<const float>&, Index, Index, float*);
+                                  const PanelRows<const float>&, const Part&, float*);
 template PackedWeights<float> take_weights<float>(const LayerPlan<float>&, Arena&,
                                                   bool);
 template void copy_narrow<float>(const LayerPlan<float>&, Index, float*);
@@ -244,7 +244,7 @@ template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team
                               Index);
 template void pack_state<double>(const LayerPlan<double>&, const double*, double*);
 template void unpack_state<double>(const LayerPlan<double>&,
-                                   const PanelRows<const double>&, Index, Index,
+                                   const PanelRows<const double>&, const Part&,
                                    double*);
 template PackedWeights<double> take_weights<double>(const LayerPlan<double>&, Arena&,
                                                     bool);

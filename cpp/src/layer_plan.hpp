@@ -34,12 +34,12 @@ struct LayerPlan {
   bool reverse;
   SequenceRows rows;
   Index seq_len, batch_size, input_size, hidden_size;
-  Index stored_rows;  // rows that records hold: N, unless the plan is that of some rows
-                      // of a batch, see rows_plan()
-  Index output_size;  // features of h: H, or fewer with a projection
-  Index width;        // W
-  Index panels;       // P
-  Index panel_units;  // W, or 4 W for the RNN
+  Index stored_rows;    // rows that records hold: N, also in the plan of some rows
+  Index first_row;      // of those: that of row 0 here, see rows_plan()
+  Index output_size;    // features of h: H, or fewer with a projection
+  Index width;          // W
+  Index panels;         // P
+  Index panel_units;    // W, or 4 W for the RNN
   Index padded_units;   // P * panel_units
   Index record;         // values kept per row and panel: 4 W gates (+ W c for the LSTM)
   PanelMap map_x;       // rows of weight_ih
@@ -98,10 +98,12 @@ Index operand_stride(Index size) {
   return size <= kLine ? size : ((size + kLine - 1) / kLine | 1) * kLine;
 }
 
-// The plan of `count` rows of the batch; not where rows are packed or flagged.
+// The plan of `count` rows of the batch from `first` on; not where rows are packed or
+// flagged.
 template <class T>
-LayerPlan<T> rows_plan(LayerPlan<T> plan, Index count) {
+LayerPlan<T> rows_plan(LayerPlan<T> plan, Index first, Index count) {
   plan.batch_size = plan.rows.batch_size = count;
+  plan.first_row = first;
   return plan;
 }
 
@@ -130,6 +132,7 @@ struct Part {
         panels};
   }
   Index row_count() const { return rows.end - rows.begin; }
+  Index cells() const { return row_count() * (panels.end - panels.begin); }
 };
 
 // The units of a part's panels.
@@ -162,16 +165,52 @@ PanelRows<Value> state_rows(const LayerPlan<T>& plan, Value* state) {
   return {state, plan.width, plan.batch_size * plan.width};
 }
 
-// The records of time t: gates at offset 0, c behind them at offset gate_line(). Times
-// follow each other, each (P, rows, record): rows is count(t) where rows are packed,
-// else the stored ones.
+// Piece i of the records, in rows of the whole batch.
+template <class T>
+Part record_piece(const LayerPlan<T>& plan, const RecordCut& cut, int i) {
+  const Team piece(i, cut.pieces);
+  if (cut.by_rows) return {piece.share(plan.stored_rows), {0, plan.panels}};
+  return {{0, plan.stored_rows}, piece.share(plan.panels)};
+}
+
+// Calls body(part, piece) for each part of these rows and panels that lies in one piece
+// of the records.
+template <class T, class Body>
+void for_record_pieces(const LayerPlan<T>& plan, const RecordCut& cut, const Part& part,
+                       const Body& body) {
+  const auto common = [](const Team::Range& a, const Team::Range& b, Index shift) {
+    return Team::Range{std::max(a.begin, b.begin - shift),
+                       std::min(a.end, b.end - shift)};
+  };
+  for (int i = 0; i < cut.pieces; ++i) {
+    const Part piece = record_piece(plan, cut, i);
+    const Part inside = {common(part.rows, piece.rows, plan.first_row),
+                         common(part.panels, piece.panels, 0)};
+    if (inside.rows.begin < inside.rows.end &&
+        inside.panels.begin < inside.panels.end) {
+      body(inside, piece);
+    }
+  }
+}
+
+// The records of one piece at time t: gates at offset 0, c behind them at offset
+// gate_line(). Pieces follow each other, each (T, panels, rows, record), so that the
+// hardware, which fetches lines beyond those that a thread reads or writes, meets lines
+// of other threads at the ends of a piece only. Where rows are packed there is one
+// piece, whose rows at t are count(t).
 template <class T, class Value>
-PanelRows<Value> record_rows(const LayerPlan<T>& plan, Value* records, Index t,
-                             Index offset) {
-  const bool packed = plan.rows.offsets != nullptr;
-  const Index row = packed ? plan.rows.first(t) : t * plan.stored_rows;
-  const Index rows = packed ? plan.rows.count(t) : plan.stored_rows;
-  return {records + row * plan.panels * plan.record + offset, plan.record,
+PanelRows<Value> record_rows(const LayerPlan<T>& plan, const Part& piece,
+                             Value* records, Index t, Index offset) {
+  if (plan.rows.offsets != nullptr) {
+    return {records + plan.rows.first(t) * plan.panels * plan.record + offset,
+            plan.record, plan.rows.count(t) * plan.record};
+  }
+  const Index rows = piece.row_count();
+  const Index before =
+      plan.seq_len * (piece.rows.begin * plan.panels + piece.panels.begin * rows);
+  const Index first =  // where row 0 of panel 0 would be at time 0
+      before + plan.first_row - piece.rows.begin - piece.panels.begin * rows;
+  return {records + (first + t * piece.cells()) * plan.record + offset, plan.record,
           rows * plan.record};
 }
 
@@ -179,10 +218,10 @@ PanelRows<Value> record_rows(const LayerPlan<T>& plan, Value* records, Index t,
 template <class T>
 void pack_state(const LayerPlan<T>& plan, const T* state, T* packed);
 
-// The inverse, for the rows [begin, end).
+// The inverse, of a part.
 template <class T>
 void unpack_state(const LayerPlan<T>& plan, const PanelRows<const T>& packed,
-                  Index begin, Index end, T* state);
+                  const Part& part, T* state);
 
 inline Index slots_of(const PanelMap& map) { return map.slot_end - map.slot_begin; }
 

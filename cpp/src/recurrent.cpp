@@ -83,6 +83,7 @@ void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
       std::min(args.checkpoint_every, std::max<Index>(1, args.seq_len));
   tape.width = kernels<T>().width;
   tape.used = false;
+  tape.record_cuts.assign(static_cast<std::size_t>(layers), {});
   if (tape.has_state) {
     tape.state = take<T>(pool, h_state + c_state);
     T* kept = tape.state.template as<T>();
@@ -157,6 +158,7 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
       if (tape != nullptr) {
         tape->records.push_back(take<T>(pool, plan.record_count()));
         pass.records = tape->records.back().template as<T>();
+        pass.record_cut = &tape->record_cuts[static_cast<std::size_t>(i)];
         if (!config.options.plain()) {
           tape->vectors.push_back(keep_vectors(plan, args.params[i], pool));
         }
@@ -222,6 +224,7 @@ void backward_layers(const BackwardArgs<T>& args, BufferPool& pool,
       pass.h0 = h_before(tape, 0, i);
       pass.c0 = c_before(tape, 0, i);
       pass.records = tape.records[static_cast<std::size_t>(i)].template as<T>();
+      pass.record_cut = tape.record_cuts[static_cast<std::size_t>(i)];
       pass.d_x = d_x;
       pass.accumulate_d_x = direction > 0;
       LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);

@@ -45,9 +45,10 @@ class PlainRecords {
     }
   }
 
-  // Of time t, until the next call.
-  PanelRows<const T> at(Index t) {
-    if (plan_.options.plain()) return record_rows(plan_, records_, t, 0);
+  // Goes to time t.
+  void seek(Index t) {
+    time_ = t;
+    if (plan_.options.plain()) return;
     const Index rows = plan_.rows.count(t);
     GeneralGatesArgs<T> a{};
     a.rows = rows;
@@ -65,7 +66,17 @@ class PlainRecords {
     (plan_.lstm()                  ? k.lstm_gates
      : plan_.cell == CellKind::gru ? k.gru_gates
                                    : k.rnn_gates)(cell_, a);
-    return {gates_.data(), line(), rows * line()};
+    gate_rows_ = {gates_.data(), line(), rows * line()};
+  }
+  const T* at(Index row, Index panel) const {
+    if (!plan_.options.plain()) return gate_rows_.at(row, panel);
+    const T* record = nullptr;
+    for_record_pieces(
+        plan_, tape_.record_cuts[static_cast<std::size_t>(index_)],
+        {{row, row + 1}, {panel, panel + 1}}, [&](const Part&, const Part& piece) {
+          record = record_rows(plan_, piece, records_, time_, 0).at(row, panel);
+        });
+    return record;
   }
 
  private:
@@ -75,7 +86,9 @@ class PlainRecords {
   const LayerPlan<T>& plan_;
   Index index_;
   const T* records_;
+  Index time_ = 0;
   GeneralCell<T> cell_{};
+  PanelRows<const T> gate_rows_{};
   std::vector<T> gates_, zones_;
 };
 
@@ -103,7 +116,7 @@ void copy_records(const Tape<T>& tape, const LayerPlan<T>& plan, Index i,
   PlainRecords<T> records(tape, plan, i);
   for (Index step = 0; step < plan.seq_len; ++step) {
     const Index t = plan.time_of(step);
-    const PanelRows<const T> from = records.at(t);
+    records.seek(t);
     const bool any_held = (plan.rows.flags_at(t) & kRowHeld) != 0;
     for (Index place = 0; place < plan.rows.count(t); ++place) {
       const Index n = tape.order.packed
@@ -121,7 +134,7 @@ void copy_records(const Tape<T>& tape, const LayerPlan<T>& plan, Index i,
               p * plan.panel_units + (s < kSlots ? plan.map_h.slot_unit[s] : 0);
           const Index lanes = std::min(plan.width, plan.hidden_size - unit);
           if (lanes > 0)
-            std::copy_n(from.at(place, p) + s * plan.width, lanes, row + unit);
+            std::copy_n(records.at(place, p) + s * plan.width, lanes, row + unit);
         }
       }
     }

@@ -75,6 +75,7 @@ class Problem {
   WeightCache<T>* cache = nullptr;
   bool starts_from_zeros = false;  // without h0 and c0
   bool overwrites = false;         // backward: gradients that hold something else
+  bool batch_first_d_x = false;    // backward: d_x is (N, T, I)
 
   Problem(const RecurrentConfig& of, Index steps, Index batch, std::uint64_t seed = 1)
       : config(of), seq_len(steps), batch_size(batch) {
@@ -167,7 +168,9 @@ class Problem {
     args.d_c_n = c_weight.empty() ? nullptr : c_weight.data();
     args.params = arrays.data();
     args.grads = grads.data();
-    args.d_x = {d.x.data(), batch_size * config.input_size, config.input_size};
+    const Index inputs = config.input_size;
+    args.d_x = {d.x.data(), batch_first_d_x ? inputs : batch_size * inputs,
+                batch_first_d_x ? seq_len * inputs : inputs};
     args.d_h0 = d.h0.data();
     args.d_c0 = d.c0.empty() ? nullptr : d.c0.data();
     args.accumulate = !overwrites;

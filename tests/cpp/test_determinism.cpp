@@ -169,6 +169,75 @@ TEST_CASE_TEMPLATE("the way of sharing does not change the bits", T, float, doub
   check_threads<T>(kEither);
 }
 
+// Records lie as the threads of forward shared them.
+TEST_CASE_TEMPLATE("a tape is read and goes back on any number of threads", T, float,
+                   double) {
+  constexpr int kPairs[][2] = {{1, 3}, {2, 1}, {3, 2}, {8, 1}, {4, 8}};
+  for (const Shape& shape : {kByRows, kByPanels, kGroups, kSmallSteps, kEither}) {
+    for (const CellKind cell : kCells) {
+      RecurrentConfig config = make_config(cell, shape.input_size, shape.hidden_size);
+      config.bidirectional = shape.seq_len == kEither.seq_len;
+      const Problem<T> problem(config, shape.seq_len, shape.batch_size);
+      const auto run = [&](const int(&threads)[2]) {
+        BufferPool pool;
+        Outcome<T> outcome;
+        Tape<T> tape;
+        set_num_threads(threads[0]);
+        problem.forward(outcome, pool, &tape);
+        set_num_threads(threads[1]);
+        std::vector<T> all(outcome.output.size());
+        const SequenceView<T> view = {all.data(), problem.batch_size * problem.units(),
+                                      problem.units()};
+        std::vector<T> got;
+        const auto append = [&](const std::vector<T>& part) {
+          got.insert(got.end(), part.begin(), part.end());
+        };
+        if (cell == CellKind::lstm) {
+          tape_cell(tape, 0, view);
+          append(all);
+        }
+        tape_gate(tape, 0, 0, view);
+        append(all);
+        append(outcome.c_n);
+        append(problem.backward(pool, tape).flat());
+        return got;
+      };
+      const std::vector<T> wanted = run({1, 1});
+      for (const auto& threads : kPairs) {
+        CAPTURE(threads[0]);
+        CAPTURE(threads[1]);
+        CHECK(same_bits(run(threads), wanted));
+      }
+    }
+  }
+  set_num_threads(available_cpus());
+}
+
+TEST_CASE_TEMPLATE("d_x has the same bits in any order of its axes", T, float, double) {
+  constexpr Shape kLong = {40, 16, 9, 120};  // more steps than rows of a thread
+  for (const Shape& shape : {kByRows, kByPanels, kLong}) {
+    Problem<T> problem(make_config(CellKind::lstm, shape.input_size, shape.hidden_size),
+                       shape.seq_len, shape.batch_size);
+    set_num_threads(1);
+    const std::vector<T> wanted = problem.gradients().x;
+    problem.batch_first_d_x = true;
+    for (const int threads : {1, 2, 3}) {
+      CAPTURE(threads);
+      set_num_threads(threads);
+      const std::vector<T> got = problem.gradients().x;
+      std::vector<T> time_first;
+      for (Index t = 0; t < shape.seq_len; ++t) {
+        for (Index n = 0; n < shape.batch_size; ++n) {
+          const auto first = got.begin() + (n * shape.seq_len + t) * shape.input_size;
+          time_first.insert(time_first.end(), first, first + shape.input_size);
+        }
+      }
+      CHECK(same_bits(time_first, wanted));
+    }
+  }
+  set_num_threads(available_cpus());
+}
+
 TEST_CASE_TEMPLATE("a row alone gives the bits that it gives in a batch", T, float,
                    double) {
   constexpr Index kBatch = 9;

@@ -93,6 +93,13 @@ struct RowOrder {
   std::vector<std::uint8_t> any;    // (seq_len): union of the flags of a time
 };
 
+// How the records of a layer and direction lie: in a piece for each thread that wrote
+// some, of its rows or of its panels. Changes no bit of what is read.
+struct RecordCut {
+  int pieces = 1;
+  bool by_rows = true;
+};
+
 // What forward keeps for backward. Borrows x and output, which must stay alive and
 // unchanged until backward has run: x where rows are not packed, or with checkpoints
 // and one direction; the output where rows are not packed and there are no checkpoints.
@@ -110,6 +117,7 @@ struct Tape {
   bool has_state = false;
   Buffer state;                         // h0 (L*D, N, O), then c0 (L*D, N, H)
   std::vector<Buffer> records;          // L*D: gates (and c) of every step
+  std::vector<RecordCut> record_cuts;   // L*D
   std::vector<Buffer> vectors;          // L*D, of variants: what reading gates takes
   std::vector<Buffer> layer_outputs;    // L-1: (T, N, D*O)
   std::vector<Buffer> dropped_outputs;  // L-1, if dropout > 0: the next layer's input
