@@ -22,7 +22,11 @@ void write_last_state(const ForwardLoop<T>& loop, const LayerForward<T>& args) {
   if (plan.lstm()) {
     unpack_state<T>(plan, loop.first_c(), {{begun, plan.batch_size}, panels}, args.c_n);
   }
-  for (Index t = 0; t < plan.seq_len; ++t) {
+  // Rows that are not packed all have their last step at the end.
+  const bool packed = rows.offsets != nullptr;
+  for (Index step = packed ? 0 : std::max<Index>(0, plan.seq_len - 1);
+       step < plan.seq_len; ++step) {
+    const Index t = plan.time_of(step);
     // The rows that have no step after time t in this direction.
     const Index first = rows.carried(t, !plan.reverse);
     for (Index n = first; n < rows.count(t); ++n) {

@@ -21,8 +21,10 @@ constexpr Shape kEither = {9, 24, 33, 200};
 
 #if defined(FASTLSTM_EMULATED)
 constexpr int kThreadCounts[] = {3};  // an emulated CPU takes 40 times as long
+constexpr int kThreadPairs[][2] = {{3, 2}};
 #else
 constexpr int kThreadCounts[] = {2, 3, 4, 8};
+constexpr int kThreadPairs[][2] = {{1, 3}, {2, 1}, {3, 2}, {8, 1}, {4, 8}};
 #endif
 
 template <class T>
@@ -172,7 +174,6 @@ TEST_CASE_TEMPLATE("the way of sharing does not change the bits", T, float, doub
 // Records lie as the threads of forward shared them.
 TEST_CASE_TEMPLATE("a tape is read and goes back on any number of threads", T, float,
                    double) {
-  constexpr int kPairs[][2] = {{1, 3}, {2, 1}, {3, 2}, {8, 1}, {4, 8}};
   for (const Shape& shape : {kByRows, kByPanels, kGroups, kSmallSteps, kEither}) {
     for (const CellKind cell : kCells) {
       RecurrentConfig config = make_config(cell, shape.input_size, shape.hidden_size);
@@ -203,7 +204,7 @@ TEST_CASE_TEMPLATE("a tape is read and goes back on any number of threads", T, f
         return got;
       };
       const std::vector<T> wanted = run({1, 1});
-      for (const auto& threads : kPairs) {
+      for (const auto& threads : kThreadPairs) {
         CAPTURE(threads[0]);
         CAPTURE(threads[1]);
         CHECK(same_bits(run(threads), wanted));
