@@ -13,6 +13,7 @@ epoch by epoch in turn, and the one that waits is stopped. PyTorch gets its fuse
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -120,7 +121,8 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._answer()
+        self.error: str | None = self._answer()["error"]
+        """Why it cannot train."""
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def epoch(self) -> dict[str, float]:
@@ -151,7 +153,12 @@ def work(args: argparse.Namespace) -> None:
     """Be a worker: train each round with its own seed, an epoch for every line read."""
     with np.load(args.data) as arrays:
         data = [arrays[name] for name in ("x", "y", "x_test", "y_test")]
-    print("{}", flush=True)
+    try:
+        importlib.import_module(args.worker)
+        error = None
+    except ImportError as missing:
+        error = str(missing)
+    print(json.dumps({"error": error}), flush=True)
 
     def report(seconds: float, accuracy: float) -> None:
         print(json.dumps({"seconds": seconds, "accuracy": accuracy}), flush=True)
@@ -204,6 +211,10 @@ def compare(args: argparse.Namespace) -> None:
         np.savez(args.data, x=x, y=y, x_test=test[0], y_test=test[1])
         pythons = {"fastlstm": sys.executable, "torch": args.torch}
         workers = {name: Worker(name, path, args) for name, path in pythons.items()}
+        for name in [name for name, worker in workers.items() if worker.error]:
+            worker = workers.pop(name)
+            print(f"without {name}: {worker.error} (--torch: a Python that has it)")
+            worker.close()
         epochs: dict[str, list[tuple[float, float]]] = {name: [] for name in workers}
         try:
             for turn in zip(*(runs(w, args) for w in workers.values()), strict=True):
@@ -233,7 +244,8 @@ def compare(args: argparse.Namespace) -> None:
             f"{name:8}  {medians[name]:6.2f} ({shown})"
             f"   {statistics.median(accuracy):.2%} ({read})"
         )
-    print(f"fastlstm / torch: {medians['fastlstm'] / medians['torch']:.3f}")
+    if "torch" in medians:
+        print(f"fastlstm / torch: {medians['fastlstm'] / medians['torch']:.3f}")
 
 
 if __name__ == "__main__":
