@@ -182,14 +182,19 @@ void for_record_pieces(const LayerPlan<T>& plan, const RecordCut& cut, const Par
     return Team::Range{std::max(a.begin, b.begin - shift),
                        std::min(a.end, b.end - shift)};
   };
-  for (int i = 0; i < cut.pieces; ++i) {
-    const Part piece = record_piece(plan, cut, i);
-    const Part inside = {common(part.rows, piece.rows, plan.first_row),
-                         common(part.panels, piece.panels, 0)};
-    if (inside.rows.begin < inside.rows.end &&
-        inside.panels.begin < inside.panels.end) {
-      body(inside, piece);
-    }
+  if (part.cells() == 0) return;
+  if (cut.pieces == 1) return body(part, record_piece(plan, cut, 0));
+  const Index total = cut.by_rows ? plan.stored_rows : plan.panels;
+  const Index begin =
+      cut.by_rows ? part.rows.begin + plan.first_row : part.panels.begin;
+  const Index end = cut.by_rows ? part.rows.end + plan.first_row : part.panels.end;
+  // Piece i begins with floor(total * i / pieces).
+  auto i = static_cast<int>(((begin + 1) * cut.pieces - 1) / total);
+  for (Part piece = record_piece(plan, cut, i);; piece = record_piece(plan, cut, ++i)) {
+    body(Part{common(part.rows, piece.rows, plan.first_row),
+              common(part.panels, piece.panels, 0)},
+         piece);
+    if ((cut.by_rows ? piece.rows.end : piece.panels.end) >= end) return;
   }
 }
 

@@ -38,10 +38,12 @@ Tables resolve(const std::string& name, const char* source) {
                               " on this CPU, got \"" + name + "\"");
 }
 
+std::atomic<Index> chosen_l1{0};
 std::atomic<const Kernels<float>*> chosen_single{nullptr};
 std::atomic<const Kernels<double>*> chosen_twice{nullptr};
 
 void choose(const Tables& tables) {
+  chosen_l1.store(static_cast<Index>(cache_bytes(1)), std::memory_order_relaxed);
   chosen_twice.store(tables.twice, std::memory_order_release);
   chosen_single.store(tables.single, std::memory_order_release);
 }
@@ -65,6 +67,10 @@ const Kernels<double>& kernels<double>() {
   if (chosen_single.load(std::memory_order_acquire) == nullptr) choose_default();
   return *chosen_twice.load(std::memory_order_acquire);
 }
+
+Index l1_bytes() { return chosen_l1.load(std::memory_order_relaxed); }
+
+void set_l1_bytes(Index bytes) { chosen_l1.store(bytes, std::memory_order_relaxed); }
 
 std::string isa() { return kernels<float>().name; }
 

@@ -117,11 +117,13 @@ struct ProductTile {
   const ProductArgs<T>& g;
   Index block;
   Index panel_begin, panel_end;
+  const T* next;  // the weights of the panels that come after these, or null
 
   template <int R>
   void run(Index row) const {
     constexpr int kWidth = V::kWidth;
     constexpr int kLine = (kVecs + 1) * kWidth;
+    const T* coming = next;
     const Index first_col = block * kSlots * kWidth;
     const int lanes = panel_lanes<Last>(g.cols, first_col + kVecs * kWidth);
     const bool more = g.accumulate || panel_begin > 0;
@@ -150,6 +152,12 @@ struct ProductTile {
         prefetch<kL1>(a + g.a_panel_stride + r * g.a_row_stride, g.panel_size);
       }
       if (__builtin_expect(g.fetch != nullptr, 0)) fetch_rows<V>(*g.fetch);
+      if (coming != nullptr) {  // this tile's share of a panel
+        const Index values = g.panel_size * kLine;
+        const Index begin = values * row / g.rows;
+        prefetch<kL2>(coming + begin, values * (row + R) / g.rows - begin);
+        coming += values;
+      }
       accumulate_line<kVecs, kWidth>(sums, last, a, g.a_row_stride, g.panel_size, b);
       a += g.a_panel_stride;
       b += g.panel_size * kLine;
@@ -169,19 +177,19 @@ struct ProductTile {
   }
 };
 
-// Fewer pieces of kBlockBytes than this are read from L2 as fast as sums are stored and
-// loaded again.
+// Fewer pieces of block_bytes() than this are read from L2 as fast as sums are stored
+// and loaded again.
 constexpr Index kLeastPieces = 8;
 
 // Panels of the sum to take for all rows before the next ones: as many as have their
 // weights in L1 from one tile of rows to the next, or all.
 template <class V, class Isa, class T>
 inline Index panels_at_once(const ProductArgs<T>& g) {
-  if constexpr (Isa::kBlockBytes == 0) return g.panels;
+  const Index block = Isa::block_bytes();
+  if (block == 0 || g.rows <= Isa::kTileRows) return g.panels;
   const Index panel_bytes = g.panel_size * kSlots * V::kWidth * Index{sizeof(T)};
-  const bool few = g.panels * panel_bytes <= kLeastPieces * Isa::kBlockBytes;
-  if (g.rows <= Isa::kTileRows || few) return g.panels;
-  return panel_bytes < Isa::kBlockBytes ? Isa::kBlockBytes / panel_bytes : 1;
+  if (g.panels * panel_bytes <= kLeastPieces * block) return g.panels;
+  return panel_bytes < block ? block / panel_bytes : 1;
 }
 
 // As many rows beside each panel of a tile that all are fetched by the end.
@@ -196,11 +204,22 @@ inline void share_fetch(const ProductArgs<T>& g) {
 // One block of kVecs whole vectors of columns and the last one.
 template <class V, class Isa, class Last, int kVecs, class T>
 inline void product_block(const ProductArgs<T>& g, Index block) {
+  constexpr Index kWidth = V::kWidth;
   const Index step = panels_at_once<V, Isa>(g);
+  const auto weights = [&](Index of_block, Index p) {
+    return g.b +
+           (of_block * kSlots * g.panels + p * (kVecs + 1)) * kWidth * g.panel_size;
+  };
   for (Index p = 0; p < g.panels; p += step) {
     const Index end = p + step < g.panels ? p + step : g.panels;
-    for_row_tiles<Isa::kTileRows>(g.rows,
-                                  ProductTile<V, Last, kVecs, T>{g, block, p, end});
+    const T* next = nullptr;
+    if (step < g.panels && end < g.panels) next = weights(block, end);
+    if (step < g.panels && end == g.panels) {
+      const Index b = g.descending ? block - 1 : block + 1;
+      if (b >= g.block_begin && b < g.block_end) next = weights(b, 0);
+    }
+    for_row_tiles<Isa::kTileRows>(
+        g.rows, ProductTile<V, Last, kVecs, T>{g, block, p, end, next});
   }
 }
 
@@ -408,9 +427,10 @@ template <class V, class Isa, class T = typename V::Value>
 void outer(const OuterArgs<T>& whole) {
   OuterArgs<T> g = whole;
   OuterSums<T>& from = g.sums;
+  const Index most = Isa::d_gate_rows();
   Index left = from.rows;
   do {
-    from.rows = left < Isa::kOuterRows ? left : Isa::kOuterRows;
+    from.rows = left < most ? left : most;
     if (fits_half<V, Isa>(g.lanes)) {
       outer_columns<HalfOf<V, Isa>, V::kWidth, Isa::kTileRows>(g);
     } else {

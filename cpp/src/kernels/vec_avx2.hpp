@@ -18,10 +18,10 @@ struct Avx2Isa {
   static constexpr int kTileRows = 3;
   // Of weights that a product reads for all rows before the next ones, 0 for all: three
   // rows read 21 bytes a cycle, more than L3 gives and most of what L2 does.
-  static constexpr int kBlockBytes = 20 << 10;
+  static constexpr int block_bytes() { return 20 << 10; }
   // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
   // so that they stay in L1; three columns, too, read 21 bytes a cycle.
-  static constexpr int kOuterRows = 128;
+  static constexpr int d_gate_rows() { return 128; }
   // None: a panel alone has too few sums for two FMA a cycle, and sums beside those of
   // two panels have no registers. See vec_avx512.hpp.
   static constexpr int kLeastSingle = 1, kMostSingle = 0;

@@ -16,8 +16,9 @@ struct NeonIsa {
   static constexpr const char* kName = "neon";
   // 6 rows x 4 vectors = 24 sums + 4 weights + broadcasts in 32 registers.
   static constexpr int kTileRows = 6;
-  static constexpr int kBlockBytes = 0;  // see vec_avx2.hpp; the tile needs less
-  static constexpr int kOuterRows = 512;
+  // See vec_avx2.hpp; the tile needs less.
+  static constexpr int block_bytes() { return 0; }
+  static constexpr int d_gate_rows() { return 512; }
   // None: not measured. See vec_avx512.hpp.
   static constexpr int kLeastSingle = 1, kMostSingle = 0;
   static constexpr int kProjectedSteps = 0;

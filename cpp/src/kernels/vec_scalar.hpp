@@ -19,8 +19,9 @@ struct ScalarIsa {
   static constexpr const char* kName = "scalar";
   // Four rows x four lanes keep 16 sums in flight, enough for the FMA latency.
   static constexpr int kTileRows = 4;
-  static constexpr int kBlockBytes = 0;  // see vec_avx2.hpp; the tile needs less
-  static constexpr int kOuterRows = 512;
+  // See vec_avx2.hpp; the tile needs less.
+  static constexpr int block_bytes() { return 0; }
+  static constexpr int d_gate_rows() { return 512; }
   // See vec_avx512.hpp.
   static constexpr int kLeastSingle = 1, kMostSingle = 0;
   static constexpr int kProjectedSteps = 4;
