@@ -28,6 +28,34 @@ template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
   }
 }
 
+// Weights that are read after a tile's, fetched into L2 beside its terms: each time a
+// few lines, for many at once would fill the buffers that its own reads need.
+template <class Weight>
+struct Ahead {
+  const Weight* next = nullptr;
+  const Weight* end = nullptr;
+  Index each = 0;  // values at a time
+
+  static constexpr Index kTerms = 4;  // between two times
+
+  // The part for the rows [row, row + height) of `rows`, beside `terms` terms.
+  Ahead() = default;
+  Ahead(const Weight* all, Index values, Index row, Index height, Index rows,
+        Index terms) {
+    if (all == nullptr) return;
+    constexpr Index kLine = 64 / sizeof(Weight);
+    const Index times = (terms + kTerms - 1) / kTerms;
+    next = all + values * row / rows;
+    end = all + values * (row + height) / rows;
+    each = ((end - next) / kLine + times - 1) / times * kLine;
+  }
+  [[gnu::always_inline]] void fetch() {
+    if (next >= end) return;
+    prefetch<kL2>(next, each);
+    next += each;
+  }
+};
+
 // The same summed over k: terms a[r * a_stride + k] * b[k * kVecs + v].
 template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
 inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
@@ -35,6 +63,21 @@ inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
   for (Index k = 0; k < size; ++k, b += kVecs * kSlot) {
     add_products<kFirst, kVecs, kSlot>(sums, a + k, a_stride, b);
   }
+}
+
+template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc, class T>
+inline void accumulate(V (&sums)[kRows][kAcc], const T* a, Index a_stride, Index size,
+                       const T* b, Ahead<T>& ahead) {
+  constexpr Index kTerms = Ahead<T>::kTerms;
+  Index k = 0;
+  for (; k + kTerms <= size; k += kTerms) {
+    ahead.fetch();
+#pragma GCC unroll 4
+    for (Index i = k; i < k + kTerms; ++i, b += kVecs * kSlot) {
+      add_products<kFirst, kVecs, kSlot>(sums, a + i, a_stride, b);
+    }
+  }
+  accumulate<kFirst, kVecs, kSlot>(sums, a + k, a_stride, size - k, b);
 }
 
 // The same with bfloat16 weights.
@@ -89,6 +132,18 @@ inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows][1],
   }
 }
 
+template <int kVecs, int kSlot, class V, class Last, int kRows, int kAcc, class T>
+inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows][1], const T* a,
+                            Index a_stride, Index size, const T* b, Ahead<T>& ahead) {
+  constexpr Index kTerms = Ahead<T>::kTerms;
+  constexpr Index kLine = (kVecs + 1) * kSlot;
+  for (Index k = 0; k < size; k += kTerms, b += kTerms * kLine) {
+    ahead.fetch();
+    const Index count = size - k < kTerms ? size - k : kTerms;
+    accumulate_line<kVecs, kSlot>(sums, last, a + k, a_stride, count, b);
+  }
+}
+
 // The next rows of a panel. Not inlined, for tiles have no registers left.
 template <class V, class T>
 [[gnu::noinline]] void fetch_rows(FetchArgs<T>& f) {
@@ -123,7 +178,6 @@ struct ProductTile {
   void run(Index row) const {
     constexpr int kWidth = V::kWidth;
     constexpr int kLine = (kVecs + 1) * kWidth;
-    const T* coming = next;
     const Index first_col = block * kSlots * kWidth;
     const int lanes = panel_lanes<Last>(g.cols, first_col + kVecs * kWidth);
     const bool more = g.accumulate || panel_begin > 0;
@@ -152,13 +206,15 @@ struct ProductTile {
         prefetch<kL1>(a + g.a_panel_stride + r * g.a_row_stride, g.panel_size);
       }
       if (__builtin_expect(g.fetch != nullptr, 0)) fetch_rows<V>(*g.fetch);
-      if (coming != nullptr) {  // this tile's share of a panel
+      if (next != nullptr) {
         const Index values = g.panel_size * kLine;
-        const Index begin = values * row / g.rows;
-        prefetch<kL2>(coming + begin, values * (row + R) / g.rows - begin);
-        coming += values;
+        Ahead<T> ahead(next + (p - panel_begin) * values, values, row, R, g.rows,
+                       g.panel_size);
+        accumulate_line<kVecs, kWidth>(sums, last, a, g.a_row_stride, g.panel_size, b,
+                                       ahead);
+      } else {
+        accumulate_line<kVecs, kWidth>(sums, last, a, g.a_row_stride, g.panel_size, b);
       }
-      accumulate_line<kVecs, kWidth>(sums, last, a, g.a_row_stride, g.panel_size, b);
       a += g.a_panel_stride;
       b += g.panel_size * kLine;
     }
