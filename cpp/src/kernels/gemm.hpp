@@ -109,13 +109,14 @@ inline void run_tile(const Tile& tile, Index row, Index height) {
   tile.template run<R>(row);
 }
 
-// Runs the tile over all rows, in as few heights of at most kMax as possible, nearly
-// equal: one of a row or two would need its weights faster than L2 gives them.
+// Runs the tile over the rows [first, first + rows), in as few heights of at most kMax
+// as possible, nearly equal: one of a row or two would need its weights faster than L2
+// gives them.
 template <int kMax, class Tile>
-inline void for_row_tiles(Index rows, const Tile& tile) {
-  Index row = 0;
+inline void for_row_tiles(Index rows, const Tile& tile, Index first = 0) {
+  Index row = first;
   for (Index left = (rows + kMax - 1) / kMax; left > 0; --left) {
-    const Index height = (rows - row + left - 1) / left;
+    const Index height = (first + rows - row + left - 1) / left;
     run_tile<kMax>(tile, row, height);
     row += height;
   }

@@ -61,13 +61,13 @@ template <int kSlot, class V, class T>
 template <class V, int kSlot, class Weight, class T>
 struct LstmTile {
   const LstmStepArgs<T>& s;
+  const PanelTerms<Weight, T>& terms;
   Index panel;
-  LstmTile(const LstmStepArgs<T>& args, Index p) : s(args), panel(p) {}
 
   template <int R>
   void run(Index row) const {
     V sums[R][kSlots];
-    gate_sums<AllSlots, Weight, kSlot>(s.gate, row, panel, sums);
+    gate_sums<AllSlots, kSlot>(terms, row, sums);
     const int lanes = panel_lanes<V>(s.hidden_size, panel * kSlot);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) cell_state<kSlot>(s, row + r, panel, sums[r]);
@@ -140,16 +140,26 @@ inline void lstm_row(const LstmStepArgs<T>& s, Index stored_units) {
   finish_ahead<V, Isa>(g);
 }
 
+// One panel of all rows.
+template <class V, class Isa, int kSlot, class Weight, class T>
+inline void lstm_panel(const LstmStepArgs<T>& s, Index panel) {
+  for_row_groups<AllSlots, V, Isa, kSlot, Weight>(
+      s.gate, panel, [&](const auto& terms) {
+        for_row_tiles<Isa::kTileRows>(terms.rows,
+                                      LstmTile<V, kSlot, Weight, T>{s, terms, panel},
+                                      terms.first_row);
+      });
+}
+
 template <class V, class Isa, class Weight = typename V::Value,
           class T = typename V::Value>
 void lstm_step(const LstmStepArgs<T>& s) {
   const GateArgs<T>& g = s.gate;
   const auto run_panel = [&](Index p) {
     if (fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, p * V::kWidth))) {
-      using Half = HalfOf<V, Isa>;
-      for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<Half, V::kWidth, Weight, T>(s, p));
+      lstm_panel<HalfOf<V, Isa>, Isa, V::kWidth, Weight>(s, p);
     } else {
-      for_row_tiles<Isa::kTileRows>(g.rows, LstmTile<V, V::kWidth, Weight, T>(s, p));
+      lstm_panel<V, Isa, V::kWidth, Weight>(s, p);
     }
   };
   if (g.rows == 1) return lstm_row<V, Isa, Weight>(s, s.hidden_size);
