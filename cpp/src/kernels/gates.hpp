@@ -111,7 +111,7 @@ struct GateTile {
 // read from L2 more often; measured against 48 and 66.
 constexpr Index kGroupRows = 132;
 // Fewer pieces than this are read from L2 as fast as sums are stored and loaded again.
-constexpr Index kLeastGatePieces = 2;
+constexpr Index kLeastGatePieces = 4;
 
 // The first `most` terms, which `left` then is without.
 template <class Slots, int kSlot, class Weight, class T>

@@ -69,15 +69,11 @@ template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc, class 
 inline void accumulate(V (&sums)[kRows][kAcc], const T* a, Index a_stride, Index size,
                        const T* b, Ahead<T>& ahead) {
   constexpr Index kTerms = Ahead<T>::kTerms;
-  Index k = 0;
-  for (; k + kTerms <= size; k += kTerms) {
+  for (Index k = 0; k < size; k += kTerms, b += kTerms * kVecs * kSlot) {
     ahead.fetch();
-#pragma GCC unroll 4
-    for (Index i = k; i < k + kTerms; ++i, b += kVecs * kSlot) {
-      add_products<kFirst, kVecs, kSlot>(sums, a + i, a_stride, b);
-    }
+    const Index count = size - k < kTerms ? size - k : kTerms;
+    accumulate<kFirst, kVecs, kSlot>(sums, a + k, a_stride, count, b);
   }
-  accumulate<kFirst, kVecs, kSlot>(sums, a + k, a_stride, size - k, b);
 }
 
 // The same with bfloat16 weights.
