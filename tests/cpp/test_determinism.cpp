@@ -167,6 +167,22 @@ TEST_CASE_TEMPLATE("threads sharing small steps give the same bits", T, float, d
   check_threads<T>(kSmallSteps);
 }
 
+// A panel has more weights than L1 holds; 200 rows keep their sums in two groups.
+TEST_CASE_TEMPLATE("the size of L1 does not change the bits", T, float, double) {
+  for (const CellKind cell : kCells) {
+    for (const Index batch_size : {20, 200}) {
+      const Problem<T> problem(make_config(cell, 150, 470), 2, batch_size);
+      set_l1_bytes(32 << 10);
+      const Outcome<T> outcome = problem.infer();
+      const Gradients<T> gradients = problem.gradients();
+      set_l1_bytes(48 << 10);
+      CHECK(problem.infer() == outcome);
+      CHECK(same_bits(problem.gradients().flat(), gradients.flat()));
+    }
+  }
+  set_isa("auto");
+}
+
 TEST_CASE_TEMPLATE("the way of sharing does not change the bits", T, float, double) {
   check_threads<T>(kEither);
 }
