@@ -169,6 +169,7 @@ TEST_CASE_TEMPLATE("threads sharing small steps give the same bits", T, float, d
 
 // A panel has more weights than L1 holds; 200 rows keep their sums in two groups.
 TEST_CASE_TEMPLATE("the size of L1 does not change the bits", T, float, double) {
+  set_num_threads(1);
   for (const CellKind cell : kCells) {
     for (const Index batch_size : {20, 200}) {
       const Problem<T> problem(make_config(cell, 150, 470), 2, batch_size);
@@ -181,6 +182,7 @@ TEST_CASE_TEMPLATE("the size of L1 does not change the bits", T, float, double) 
     }
   }
   set_isa("auto");
+  set_num_threads(available_cpus());
 }
 
 TEST_CASE_TEMPLATE("the way of sharing does not change the bits", T, float, double) {
