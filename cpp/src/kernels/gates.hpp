@@ -57,8 +57,8 @@ inline PanelTerms<Weight, T> panel_terms(const GateArgs<T>& g, Index panel) {
 
 // The sums of R rows from `row` on.
 template <class Slots, int kSlot, class Weight, class V, int R, class T>
-inline void gate_sums(const PanelTerms<Weight, T>& terms, Index row,
-                      V (&sums)[R][kSlots]) {
+[[gnu::always_inline]] inline void gate_sums(const PanelTerms<Weight, T>& terms,
+                                             Index row, V (&sums)[R][kSlots]) {
   const Index place = row - terms.first_row;
   const T* init = terms.init + place * terms.init_row_stride;
 #pragma GCC unroll 8
@@ -110,8 +110,9 @@ struct GateTile {
 // Rows whose sums wait for the next piece of the weights: 32 KB. With fewer, a piece is
 // read from L2 more often; measured against 48 and 66.
 constexpr Index kGroupRows = 132;
-// Fewer pieces than this are read from L2 as fast as sums are stored and loaded again.
-constexpr Index kLeastGatePieces = 4;
+// Weights of a step that come from beyond L2 in any case. Fewer are read from L2 as
+// fast as sums are stored and loaded again.
+constexpr Index kPiecedBytes = Index{3} << 20;
 
 // The first `most` terms, which `left` then is without.
 template <class Slots, int kSlot, class Weight, class T>
@@ -141,20 +142,12 @@ inline void fetch_beside(PanelTerms<Weight, T>& terms,
                       (x ? Slots::kXCount : Slots::kHCount) * kSlot;
 }
 
-// Calls finish(terms) for groups of rows that together are all rows, with the terms of
-// the panel that are left to add. Of a panel with more weights than stay in L1 those
-// before are added here, piece by piece for all rows of a group, while the next piece
-// is fetched into L2.
+// for_row_groups() of large weights. Not inlined: its sums take 33 KB of stack.
 template <class Slots, class V, class Isa, int kSlot, class Weight, class T,
           class Finish>
-inline void for_row_groups(const GateArgs<T>& g, Index panel, const Finish& finish) {
+[[gnu::noinline]] void for_pieced_groups(const GateArgs<T>& g, Index panel, Index most,
+                                         const Finish& finish) {
   const auto all = panel_terms<Slots, kSlot, Weight>(g, panel);
-  constexpr Index kLineBytes = kSlots * kSlot * Index{sizeof(T)};
-  const Index most = Isa::block_bytes() / kLineBytes;
-  if (most == 0 || StoredRows<Weight>::kCount > 1 || g.rows <= 2 * Isa::kTileRows ||
-      all.x.size + all.h.size <= kLeastGatePieces * most) {
-    return finish(all);
-  }
   const Index next_panel = g.descending ? panel - 1 : panel + 1;
   const bool last = next_panel < g.panel_begin || next_panel >= g.panel_end;
   const Index groups = (g.rows + kGroupRows - 1) / kGroupRows;
@@ -182,6 +175,25 @@ inline void for_row_groups(const GateArgs<T>& g, Index panel, const Finish& fini
     }
     finish(left);
   }
+}
+
+// Calls finish(terms) for groups of rows that together are all rows, with the terms of
+// the panel that are left to add. Of large weights those before are added here, in
+// pieces that stay in L1 for all rows of a group, while the next piece is fetched into
+// L2.
+template <class Slots, class V, class Isa, int kSlot, class Weight, class T,
+          class Finish>
+inline void for_row_groups(const GateArgs<T>& g, Index panel, const Finish& finish) {
+  if constexpr (StoredRows<Weight>::kCount == 1) {
+    constexpr Index kLineBytes = kSlots * kSlot * Index{sizeof(T)};
+    const Index terms = (g.x != nullptr ? g.x_size : 0) + g.h_steps;
+    const Index bytes = terms * kLineBytes * (g.panel_end - g.panel_begin);
+    if (bytes > kPiecedBytes && g.rows > Isa::kTileRows && Isa::block_bytes() > 0) {
+      return for_pieced_groups<Slots, V, Isa, kSlot, Weight>(
+          g, panel, Isa::block_bytes() / kLineBytes, finish);
+    }
+  }
+  finish(panel_terms<Slots, kSlot, Weight>(g, panel));
 }
 
 // The same for row 0 and kPanels panels.

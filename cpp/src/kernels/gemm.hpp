@@ -56,18 +56,22 @@ struct Ahead {
   }
 };
 
-// The same summed over k: terms a[r * a_stride + k] * b[k * kVecs + v].
+// The same summed over k: terms a[r * a_stride + k] * b[k * kVecs + v]. Inlined by
+// force, as all that adds to sums: out of line they would live in memory.
 template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
-inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
-                       Index a_stride, Index size, const typename V::Value* b) {
+[[gnu::always_inline]] inline void accumulate(V (&sums)[kRows][kAcc],
+                                              const typename V::Value* a,
+                                              Index a_stride, Index size,
+                                              const typename V::Value* b) {
   for (Index k = 0; k < size; ++k, b += kVecs * kSlot) {
     add_products<kFirst, kVecs, kSlot>(sums, a + k, a_stride, b);
   }
 }
 
 template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc, class T>
-inline void accumulate(V (&sums)[kRows][kAcc], const T* a, Index a_stride, Index size,
-                       const T* b, Ahead<T>& ahead) {
+[[gnu::always_inline]] inline void accumulate(V (&sums)[kRows][kAcc], const T* a,
+                                              Index a_stride, Index size, const T* b,
+                                              Ahead<T>& ahead) {
   constexpr Index kTerms = Ahead<T>::kTerms;
   for (Index k = 0; k < size; k += kTerms, b += kTerms * kVecs * kSlot) {
     ahead.fetch();
@@ -78,8 +82,10 @@ inline void accumulate(V (&sums)[kRows][kAcc], const T* a, Index a_stride, Index
 
 // The same with bfloat16 weights.
 template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
-inline void accumulate(V (&sums)[kRows][kAcc], const typename V::Value* a,
-                       Index a_stride, Index size, const BFloat16Pair* b) {
+[[gnu::always_inline]] inline void accumulate(V (&sums)[kRows][kAcc],
+                                              const typename V::Value* a,
+                                              Index a_stride, Index size,
+                                              const BFloat16Pair* b) {
   for (Index k = 0; k < size; k += 2, b += kVecs * kSlot) {
     const bool both = k + 1 < size;
 #pragma GCC unroll 4
@@ -120,9 +126,11 @@ inline void for_row_tiles(Index rows, const Tile& tile, Index first = 0) {
 
 // The same for kVecs whole vectors of a line and the last one, which may be narrower.
 template <int kVecs, int kSlot, class V, class Last, int kRows, int kAcc>
-inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows][1],
-                            const typename V::Value* a, Index a_stride, Index size,
-                            const typename V::Value* b) {
+[[gnu::always_inline]] inline void accumulate_line(V (&sums)[kRows][kAcc],
+                                                   Last (&last)[kRows][1],
+                                                   const typename V::Value* a,
+                                                   Index a_stride, Index size,
+                                                   const typename V::Value* b) {
   for (Index k = 0; k < size; ++k, b += (kVecs + 1) * kSlot) {
     add_products<0, kVecs, kSlot>(sums, a + k, a_stride, b);
     add_products<0, 1, kSlot>(last, a + k, a_stride, b + kVecs * kSlot);
@@ -130,8 +138,10 @@ inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows][1],
 }
 
 template <int kVecs, int kSlot, class V, class Last, int kRows, int kAcc, class T>
-inline void accumulate_line(V (&sums)[kRows][kAcc], Last (&last)[kRows][1], const T* a,
-                            Index a_stride, Index size, const T* b, Ahead<T>& ahead) {
+[[gnu::always_inline]] inline void accumulate_line(V (&sums)[kRows][kAcc],
+                                                   Last (&last)[kRows][1], const T* a,
+                                                   Index a_stride, Index size,
+                                                   const T* b, Ahead<T>& ahead) {
   constexpr Index kTerms = Ahead<T>::kTerms;
   constexpr Index kLine = (kVecs + 1) * kSlot;
   for (Index k = 0; k < size; k += kTerms, b += kTerms * kLine) {
