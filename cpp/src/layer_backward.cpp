@@ -11,13 +11,15 @@ namespace {
 
 // Groups of rows (see row_groups). Eight keep eight threads busy; smaller groups waste
 // register tiles, or their time on adding sums up. Measured: with d_W of 13 KB (hidden
-// 24) they cost one thread 4% and give two 24%; with 320 KB (hidden 128) 5% and
-// nothing.
+// 24) eight cost one thread 4% and give two 24%, with 320 KB (hidden 128) 5% and
+// nothing; there two groups cost at most 2% and give two threads 4 to 16%.
 constexpr Index kMaxGroups = 8;
 constexpr Index kHalfRows = 8;     // rows of each of two groups
 constexpr Index kGroupRows = 16;   // rows of each of more groups
 constexpr Index kGroupWork = 448;  // rows (t, n) of a group
-constexpr Index kGroupBytes = 64 << 10;
+constexpr int kHalfTeams = 2;
+constexpr Index kGroupBytes = 64 << 10;    // of d_W, for more groups than two
+constexpr Index kHalvedBytes = 512 << 10;  // for two
 
 // Some rows of the batch, which go through time apart from the others.
 template <class T>
@@ -58,9 +60,10 @@ template <class T>
 Index row_groups(const LayerPlan<T>& plan) {
   if (plan.rows.offsets != nullptr || plan.rows.flags != nullptr) return 1;
   const Index columns = plan.input_size + plan.hidden_size;
-  if (plan.padded_units * kSlots * columns * Index{sizeof(T)} > kGroupBytes) return 1;
+  const Index bytes = plan.padded_units * kSlots * columns * Index{sizeof(T)};
+  const Index most = bytes <= kGroupBytes ? kMaxGroups : bytes <= kHalvedBytes ? 2 : 1;
   Index groups = 1;
-  while (groups < kMaxGroups) {
+  while (groups < most) {
     const Index rows = plan.batch_size / (2 * groups);
     if (rows < (groups == 1 ? kHalfRows : kGroupRows)) break;
     if (rows * plan.seq_len < kGroupWork) break;
@@ -103,14 +106,17 @@ struct JointBackward {
   }
 };
 
-// A layer whose rows go through time in groups.
+// A layer whose rows go through time in groups, one on each thread. With more threads
+// than groups, two groups go on half of the threads each, or, where their number is
+// odd, one after the other on all.
 template <class T>
 struct GroupedBackward {
   LayerPlan<T> plan;
   BackwardLoop<T> joint;  // for its packed weights and the gradients of all
   Index groups;
+  Split split = {1, true};  // of one group
   int threads;
-  bool in_pieces;  // every group keeps its scratch from piece to piece
+  bool keeps_scratch;  // of every group, from piece to piece or while they go at once
   std::vector<WeightGradient<T>> sums;
   std::vector<std::unique_ptr<RowGroup<T>>> parts;
   std::vector<char*> scratch;  // of each thread, or of each group
@@ -121,8 +127,7 @@ struct GroupedBackward {
       : plan(whole),
         joint(plan, args),
         groups(count),
-        threads(static_cast<int>(std::min<Index>(choose_split(plan).threads, groups))),
-        in_pieces(pieces),
+        threads(choose_split(plan).threads),
         sums(static_cast<std::size_t>(count), joint.weights) {
     for (WeightGradient<T>& sum : sums) sum.adds = false;
     std::size_t most = 0;
@@ -134,7 +139,9 @@ struct GroupedBackward {
       parts.back()->loop.take(arena);
       most = std::max(most, arena.used());
     }
-    scratch.resize(pieces ? parts.size() : static_cast<std::size_t>(threads));
+    share_threads();
+    keeps_scratch = pieces || split.threads > 1;
+    scratch.resize(keeps_scratch ? parts.size() : static_cast<std::size_t>(threads));
     memory = acquire_pieces(pool, [&](Arena& arena) {
       joint.products.take_columns(arena);
       for (WeightGradient<T>& sum : sums) sum.take_sums(arena);
@@ -142,32 +149,60 @@ struct GroupedBackward {
     });
   }
 
+  void share_threads() {
+    if (groups == kHalfTeams && threads > groups) {
+      const bool halves = threads % kHalfTeams == 0;
+      LayerPlan<T> part = parts.front()->plan;
+      part.max_threads = halves ? threads / kHalfTeams : threads;
+      split = choose_split(part);
+      threads =
+          std::max(kHalfTeams, halves ? kHalfTeams * split.threads : split.threads);
+    } else {
+      threads = static_cast<int>(std::min<Index>(threads, groups));
+    }
+  }
+
   void run(Index begin, Index end, const LayerBackward<T>& args) {
-    const bool first = end == plan.seq_len;
     const std::vector<WeightGradient<T>> others(sums.begin() + 1, sums.end());
     auto body = [&](const Team& team) {
-      if (first) joint.products.pack_columns(team);
-      for (Index group = team.rank(); group < groups; group += team.size()) {
-        const auto number = static_cast<std::size_t>(group);
-        RowGroup<T>& part = *parts[number];
-        if (first) {
-          Arena arena(
-              scratch[in_pieces ? number : static_cast<std::size_t>(team.rank())]);
-          part.loop.take(arena);
-          part.loop.products.columns_x = joint.products.columns_x;
-          part.loop.products.columns_h = joint.products.columns_h;
-          part.loop.weights.sum_into(sums[number]);
-          part.loop.begin_state();
+      if (end == plan.seq_len) joint.products.pack_columns(team);
+      if (team.size() == kHalfTeams * split.threads && split.threads > 1) {
+        run_group(team.half(), begin, end, args, split, team.half_team(), team.half());
+      } else if (team.size() == split.threads && split.threads > 1) {
+        for (int group = 0; group < groups; ++group) {
+          run_group(group, begin, end, args, split, team, group);
         }
-        part.loop.set_piece(begin, end, part.own(plan, args));
-        part.loop.run({1, true}, Team(0, 1));
-        if (begin == 0) part.loop.end_state();
+      } else {
+        for (int group = team.rank(); group < groups; group += team.size()) {
+          run_group(group, begin, end, args, {1, true}, Team(0, 1),
+                    keeps_scratch ? group : team.rank());
+        }
       }
       if (begin > 0) return;
       team.barrier();
       sums.front().sum(others, team);
     };
     parallel(threads, body);
+  }
+
+  // All threads of the team call this.
+  void run_group(int group, Index begin, Index end, const LayerBackward<T>& args,
+                 const Split& way, const Team& team, int block) {
+    RowGroup<T>& part = *parts[static_cast<std::size_t>(group)];
+    if (team.rank() == 0) {
+      if (end == plan.seq_len) {
+        Arena arena(scratch[static_cast<std::size_t>(block)]);
+        part.loop.take(arena);
+        part.loop.products.columns_x = joint.products.columns_x;
+        part.loop.products.columns_h = joint.products.columns_h;
+        part.loop.weights.sum_into(sums[static_cast<std::size_t>(group)]);
+        part.loop.begin_state();
+      }
+      part.loop.set_piece(begin, end, part.own(plan, args));
+    }
+    team.barrier();
+    part.loop.run(way, team);
+    if (begin == 0 && team.rank() == 0) part.loop.end_state();
   }
 };
 

@@ -23,7 +23,7 @@ void check_bits(Problem<T> problem) {
   const std::vector<T> gradients = problem.backward(pool, whole).flat();
   for (const Index every : kEvery) {
     CAPTURE(every);
-    for (const int threads : {1, 3}) {
+    for (const int threads : {1, 3, 4}) {
       set_num_threads(threads);
       problem.checkpoint_every = every;
       Outcome<T> outcome;
@@ -92,6 +92,8 @@ TEST_CASE("checkpoints change no bit where rows go through time in groups") {
   RecurrentConfig config = make_config(CellKind::lstm, 3, 20);
   config.num_layers = 2;  // four groups in the first layer, less in the second
   check_bits(Problem<float>(config, 130, 37));
+  // Two groups, on half of the threads each, or one after the other on three.
+  check_bits(Problem<float>(make_config(CellKind::lstm, 33, 96), 15, 64));
 }
 
 TEST_CASE("checkpoints change no bit of a row alone that goes back in two halves") {

@@ -15,7 +15,8 @@ struct Shape {
 constexpr Shape kByRows = {4, 64, 33, 128};
 constexpr Shape kByPanels = {3, 4, 300, 500};
 constexpr Shape kOneRow = {4, 1, 100, 1000};
-constexpr Shape kGroups = {240, 70, 3, 20};  // four, see row_groups
+constexpr Shape kGroups = {240, 70, 3, 20};     // four, see row_groups
+constexpr Shape kTwoGroups = {15, 64, 33, 96};  // on half of the threads each
 constexpr Shape kSmallSteps = {60, 1, 20, 260};
 constexpr Shape kEither = {9, 24, 33, 200};
 
@@ -151,7 +152,7 @@ TEST_CASE_TEMPLATE("threads sharing rows give the same bits", T, float, double) 
 
 TEST_CASE_TEMPLATE("threads sharing groups of rows give the same bits", T, float,
                    double) {
-  check_threads<T>(kGroups);
+  for (const Shape& shape : {kGroups, kTwoGroups}) check_threads<T>(shape);
 }
 
 TEST_CASE_TEMPLATE("threads sharing panels give the same bits", T, float, double) {
@@ -192,7 +193,8 @@ TEST_CASE_TEMPLATE("the way of sharing does not change the bits", T, float, doub
 // Records lie as the threads of forward shared them.
 TEST_CASE_TEMPLATE("a tape is read and goes back on any number of threads", T, float,
                    double) {
-  for (const Shape& shape : {kByRows, kByPanels, kGroups, kSmallSteps, kEither}) {
+  for (const Shape& shape :
+       {kByRows, kByPanels, kGroups, kTwoGroups, kSmallSteps, kEither}) {
     for (const CellKind cell : kCells) {
       RecurrentConfig config = make_config(cell, shape.input_size, shape.hidden_size);
       config.bidirectional = shape.seq_len == kEither.seq_len;
