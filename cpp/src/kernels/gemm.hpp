@@ -240,18 +240,14 @@ struct ProductTile {
   }
 };
 
-// Fewer pieces of block_bytes() than this are read from L2 as fast as sums are stored
-// and loaded again.
-constexpr Index kLeastPieces = 8;
-
 // Panels of the sum to take for all rows before the next ones: as many as have their
 // weights in L1 from one tile of rows to the next, or all.
-template <class V, class Isa, class T>
+template <class V, class Isa, int kVecs, class T>
 inline Index panels_at_once(const ProductArgs<T>& g) {
   const Index block = Isa::block_bytes();
-  if (block == 0 || g.rows <= Isa::kTileRows) return g.panels;
-  const Index panel_bytes = g.panel_size * kSlots * V::kWidth * Index{sizeof(T)};
-  if (g.panels * panel_bytes <= kLeastPieces * block) return g.panels;
+  if (block == 0 || g.rows <= 2 * Isa::kTileRows) return g.panels;
+  const Index panel_bytes = g.panel_size * (kVecs + 1) * V::kWidth * Index{sizeof(T)};
+  if (g.panels * panel_bytes <= Isa::kLeastPieces * block) return g.panels;
   return panel_bytes < block ? block / panel_bytes : 1;
 }
 
@@ -264,11 +260,18 @@ inline void share_fetch(const ProductArgs<T>& g) {
   g.fetch->each = times > 0 ? (rows + times - 1) / times : 0;
 }
 
+// Weights of a product that come from beyond L2 in any case: the next ones are fetched
+// beside each piece.
+constexpr Index kFetchedWeights = Index{2} << 20;
+
 // One block of kVecs whole vectors of columns and the last one.
 template <class V, class Isa, class Last, int kVecs, class T>
 inline void product_block(const ProductArgs<T>& g, Index block) {
   constexpr Index kWidth = V::kWidth;
-  const Index step = panels_at_once<V, Isa>(g);
+  const Index step = panels_at_once<V, Isa, kVecs>(g);
+  const Index bytes = g.cols * g.panels * g.panel_size * Index{sizeof(T)};
+  const bool large = step < g.panels && bytes > kFetchedWeights;
+  const Index after = g.descending ? block - 1 : block + 1;
   const auto weights = [&](Index of_block, Index p) {
     return g.b +
            (of_block * kSlots * g.panels + p * (kVecs + 1)) * kWidth * g.panel_size;
@@ -276,10 +279,10 @@ inline void product_block(const ProductArgs<T>& g, Index block) {
   for (Index p = 0; p < g.panels; p += step) {
     const Index end = p + step < g.panels ? p + step : g.panels;
     const T* next = nullptr;
-    if (step < g.panels && end < g.panels) next = weights(block, end);
-    if (step < g.panels && end == g.panels) {
-      const Index b = g.descending ? block - 1 : block + 1;
-      if (b >= g.block_begin && b < g.block_end) next = weights(b, 0);
+    if (large && end < g.panels) {
+      next = weights(block, end);
+    } else if (large && after >= g.block_begin && after < g.block_end) {
+      next = weights(after, 0);
     }
     for_row_tiles<Isa::kTileRows>(
         g.rows, ProductTile<V, Last, kVecs, T>{g, block, p, end, next});

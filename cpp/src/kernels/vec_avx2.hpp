@@ -19,6 +19,8 @@ struct Avx2Isa {
   // Of weights that a product reads for all rows before the next ones, 0 for all: three
   // rows read 21 bytes a cycle, more than L3 gives and most of what L2 does.
   static constexpr int block_bytes() { return 20 << 10; }
+  // Fewer pieces are read from L2 as fast as sums are stored and loaded again.
+  static constexpr int kLeastPieces = 8;
   // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
   // so that they stay in L1; three columns, too, read 21 bytes a cycle.
   static constexpr int d_gate_rows() { return 128; }

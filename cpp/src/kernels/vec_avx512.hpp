@@ -22,6 +22,7 @@ struct Avx512Isa {
   // cycle (Zen 4) the tile needs less than L2 gives, and pieces cost 1 to 4%.
   static bool cuts() { return l1_bytes() >= Index{48} << 10; }
   static int block_bytes() { return cuts() ? 32 << 10 : 0; }
+  static constexpr int kLeastPieces = 1;
   static int d_gate_rows() { return cuts() ? 96 : 512; }
   // Panels of a layer whose row alone takes them one by one, see lstm.hpp; measured.
   static constexpr int kLeastSingle = 3, kMostSingle = 7;
