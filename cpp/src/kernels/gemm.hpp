@@ -247,7 +247,7 @@ inline Index panels_at_once(const ProductArgs<T>& g) {
   const Index block = Isa::block_bytes();
   if (block == 0 || g.rows <= 2 * Isa::kTileRows) return g.panels;
   const Index panel_bytes = g.panel_size * (kVecs + 1) * V::kWidth * Index{sizeof(T)};
-  if (g.panels * panel_bytes <= Isa::kLeastPieces * block) return g.panels;
+  if (g.panels * panel_bytes <= Isa::least_pieces() * block) return g.panels;
   return panel_bytes < block ? block / panel_bytes : 1;
 }
 

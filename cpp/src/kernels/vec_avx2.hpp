@@ -6,11 +6,16 @@
 
 #include <cstdint>
 
+#include "table.hpp"
+
 namespace fastlstm {
 namespace {
 
 template <class T, class Isa>
 struct Vec;
+
+// 48 KB: Intel from Ice Lake on, and Zen 5.
+inline bool large_l1() { return l1_bytes() >= Index{48} << 10; }
 
 struct Avx2Isa {
   static constexpr const char* kName = "avx2";
@@ -18,9 +23,9 @@ struct Avx2Isa {
   static constexpr int kTileRows = 3;
   // Of weights that a product reads for all rows before the next ones, 0 for all: three
   // rows read 21 bytes a cycle, more than L3 gives and most of what L2 does.
-  static constexpr int block_bytes() { return 20 << 10; }
+  static int block_bytes() { return large_l1() ? 32 << 10 : 20 << 10; }
   // Fewer pieces are read from L2 as fast as sums are stored and loaded again.
-  static constexpr int kLeastPieces = 8;
+  static int least_pieces() { return large_l1() ? 1 : 8; }
   // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
   // so that they stay in L1; three columns, too, read 21 bytes a cycle.
   static constexpr int d_gate_rows() { return 128; }

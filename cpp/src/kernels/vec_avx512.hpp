@@ -6,7 +6,6 @@
 
 #include <cstdint>
 
-#include "table.hpp"
 #include "vec_avx2.hpp"
 
 namespace fastlstm {
@@ -17,13 +16,12 @@ struct Avx512Isa {
   // 6 rows x 4 vectors = 24 sums + 4 weights + broadcasts in 32 registers; measured
   // against 4, 5 and 7 rows.
   static constexpr int kTileRows = 6;
-  // See vec_avx2.hpp. CPUs with 48 KB of L1 do two FMA of 512 bits a cycle (Intel from
-  // Ice Lake on, Zen 5), for which six rows, too, read 21 bytes a cycle. With one FMA a
-  // cycle (Zen 4) the tile needs less than L2 gives, and pieces cost 1 to 4%.
-  static bool cuts() { return l1_bytes() >= Index{48} << 10; }
-  static int block_bytes() { return cuts() ? 32 << 10 : 0; }
-  static constexpr int kLeastPieces = 1;
-  static int d_gate_rows() { return cuts() ? 96 : 512; }
+  // See vec_avx2.hpp. The CPUs with a large L1 do two FMA of 512 bits a cycle, for
+  // which six rows, too, read 21 bytes. With one (Zen 4) the tile needs less than L2
+  // gives, and pieces cost 1 to 4%.
+  static int block_bytes() { return large_l1() ? 32 << 10 : 0; }
+  static constexpr int least_pieces() { return 1; }
+  static int d_gate_rows() { return large_l1() ? 96 : 512; }
   // Panels of a layer whose row alone takes them one by one, see lstm.hpp; measured.
   static constexpr int kLeastSingle = 3, kMostSingle = 7;
   // Steps of a row alone that are projected beside the sums of two panels: 12 + 8 sums,

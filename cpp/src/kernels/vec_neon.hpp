@@ -18,7 +18,7 @@ struct NeonIsa {
   static constexpr int kTileRows = 6;
   // See vec_avx2.hpp; the tile needs less.
   static constexpr int block_bytes() { return 0; }
-  static constexpr int kLeastPieces = 1;
+  static constexpr int least_pieces() { return 1; }
   static constexpr int d_gate_rows() { return 512; }
   // None: not measured. See vec_avx512.hpp.
   static constexpr int kLeastSingle = 1, kMostSingle = 0;
