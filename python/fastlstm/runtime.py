@@ -129,6 +129,8 @@ class Limits(NamedTuple):
 
 _CACHES = (("L1", 1, 32 << 10), ("L2", 2, 512 << 10), ("L3", 3, 8 << 20))
 """Name, level, and the size to assume where the system does not tell."""
+_LARGEST_CACHE_READ = 16 << 20
+"""A virtual machine is told of its host's whole L3, of which it has a part."""
 _LARGEST_READ = 512 << 20
 
 
@@ -163,7 +165,8 @@ def machine_limits(threads: int = 1, *, seconds: float = 0.5) -> Limits:
         # The last level is common to the threads. Half of a cache leaves room for what
         # else it holds.
         each = cache // threads if level == 3 else cache
-        rate = _core.probe_read(threads, max(each // 2, 4096), share)
+        size = min(max(each // 2, 4096), _LARGEST_CACHE_READ)
+        rate = _core.probe_read(threads, size, share)
         reads.append((name, each * threads, rate))
     largest = min(4 * reads[-1][1], _LARGEST_READ) // threads
     rate = _core.probe_read(threads, largest, share)
