@@ -12,7 +12,7 @@ namespace {
 // Groups of rows (see row_groups). Eight keep eight threads busy; smaller groups waste
 // register tiles, or their time on adding sums up. Measured: with d_W of 13 KB (hidden
 // 24) eight cost one thread 4% and give two 24%, with 320 KB (hidden 128) 5% and
-// nothing; there two groups cost at most 2% and give two threads 4 to 16%.
+// nothing; there two groups cost at most 3% and give two threads 4 to 16%.
 constexpr Index kMaxGroups = 8;
 constexpr Index kHalfRows = 8;     // rows of each of two groups
 constexpr Index kGroupRows = 16;   // rows of each of more groups

@@ -173,7 +173,7 @@ TEST_CASE_TEMPLATE("the size of L1 does not change the bits", T, float, double) 
   set_num_threads(1);
   for (const CellKind cell : kCells) {
     for (const Index batch_size : {20, 200}) {
-      const Problem<T> problem(make_config(cell, 150, 470), 2, batch_size);
+      const Problem<T> problem(make_config(cell, 150, 520), 2, batch_size);
       set_l1_bytes(32 << 10);
       const Outcome<T> outcome = problem.infer();
       const Gradients<T> gradients = problem.gradients();

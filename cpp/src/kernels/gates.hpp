@@ -110,9 +110,8 @@ struct GateTile {
 // Rows whose sums wait for the next piece of the weights: 32 KB. With fewer, a piece is
 // read from L2 more often; measured against 48 and 66.
 constexpr Index kGroupRows = 132;
-// Weights of a step that come from beyond L2 in any case. Fewer are read from L2 as
-// fast as sums are stored and loaded again.
-constexpr Index kPiecedBytes = Index{3} << 20;
+// Fewer weights of a step are read as fast without storing sums between their pieces.
+constexpr Index kPiecedBytes = 2 * kBeyondL2;
 
 // The first `most` terms, which `left` then is without.
 template <class Slots, int kSlot, class Weight, class T>

@@ -28,21 +28,21 @@ template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
   }
 }
 
+// More weights than this come from beyond L2 at every step.
+constexpr Index kBeyondL2 = Index{2} << 20;
+
 // Weights that are read after a tile's, fetched into L2 beside its terms: each time a
 // few lines, for many at once would fill the buffers that its own reads need.
 template <class Weight>
 struct Ahead {
-  const Weight* next = nullptr;
-  const Weight* end = nullptr;
-  Index each = 0;  // values at a time
-
   static constexpr Index kTerms = 4;  // between two times
+  const Weight* next;
+  const Weight* end;
+  Index each;  // values at a time
 
   // The part for the rows [row, row + height) of `rows`, beside `terms` terms.
-  Ahead() = default;
   Ahead(const Weight* all, Index values, Index row, Index height, Index rows,
         Index terms) {
-    if (all == nullptr) return;
     constexpr Index kLine = 64 / sizeof(Weight);
     const Index times = (terms + kTerms - 1) / kTerms;
     next = all + values * row / rows;
@@ -260,17 +260,13 @@ inline void share_fetch(const ProductArgs<T>& g) {
   g.fetch->each = times > 0 ? (rows + times - 1) / times : 0;
 }
 
-// Weights of a product that come from beyond L2 in any case: the next ones are fetched
-// beside each piece.
-constexpr Index kFetchedWeights = Index{2} << 20;
-
 // One block of kVecs whole vectors of columns and the last one.
 template <class V, class Isa, class Last, int kVecs, class T>
 inline void product_block(const ProductArgs<T>& g, Index block) {
   constexpr Index kWidth = V::kWidth;
   const Index step = panels_at_once<V, Isa, kVecs>(g);
   const Index bytes = g.cols * g.panels * g.panel_size * Index{sizeof(T)};
-  const bool large = step < g.panels && bytes > kFetchedWeights;
+  const bool large = step < g.panels && bytes > kBeyondL2;
   const Index after = g.descending ? block - 1 : block + 1;
   const auto weights = [&](Index of_block, Index p) {
     return g.b +
