@@ -202,7 +202,7 @@ struct GateRow {
   const GateArgs<T>& g;
   template <int kPanels, bool kHalf>
   void run(Index panel) const {
-    RowSums<V, V, kPanels, kHalf> sums;
+    RowSums<V, kPanels, kHalf> sums;
     row_sums<Slots, Isa, Weight>(g, panel, sums);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {

@@ -22,16 +22,6 @@ inline bool fits_half(int lanes) {
   return HalfOf<V, Isa>::kWidth < V::kWidth && lanes <= HalfOf<V, Isa>::kWidth;
 }
 
-// Of a V that is as wide as To, or twice as wide: saves a second broadcast.
-template <class To, class V>
-inline To lower_lanes(V v) {
-  if constexpr (To::kWidth == V::kWidth) {
-    return v;
-  } else {
-    return v.lower_half();
-  }
-}
-
 template <class V, class T>
 inline V load_lanes(const T* p, int lanes) {
   return lanes == V::kWidth ? V::load(p) : V::load_partial(p, lanes);

@@ -93,15 +93,23 @@ struct LstmRow {
     // while they are, behind that of one it delays h less. Measured.
     constexpr bool kHalfFirst = kHalf && kPanels > 1;
     const Index half = panel + kPanels;
-    RowSums<V, Half, kPanels, kHalf> sums;
+    RowSums<V, kPanels, kHalf> sums;
     row_sums<AllSlots, Isa, Weight>(s.gate, panel, sums);
-    if constexpr (kHalfFirst) cell_state<kSlot>(s, 0, half, sums.half);
+    Half narrow[kSlots];
+    if constexpr (kHalf) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kSlots; ++i) {
+        const V pair = sums.half[i / 2];
+        narrow[i] = i % 2 == 0 ? pair.lower_half() : pair.upper_half();
+      }
+    }
+    if constexpr (kHalfFirst) cell_state<kSlot>(s, 0, half, narrow);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) cell_state<kSlot>(s, 0, panel + p, sums.whole[p]);
-    if constexpr (kHalf && !kHalfFirst) cell_state<kSlot>(s, 0, half, sums.half);
-    if constexpr (kHalfFirst) sums.half[0] = vec_tanh(sums.half[0]);
+    if constexpr (kHalf && !kHalfFirst) cell_state<kSlot>(s, 0, half, narrow);
+    if constexpr (kHalfFirst) narrow[0] = vec_tanh(narrow[0]);
     if constexpr (kPanels > 0) squash_c(sums.whole);
-    if constexpr (kHalf && !kHalfFirst) sums.half[0] = vec_tanh(sums.half[0]);
+    if constexpr (kHalf && !kHalfFirst) narrow[0] = vec_tanh(narrow[0]);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       const int lanes = panel_lanes<V>(stored_units, (panel + p) * kSlot);
@@ -109,7 +117,7 @@ struct LstmRow {
     }
     if constexpr (kHalf) {
       const int lanes = panel_lanes<Half>(stored_units, half * kSlot);
-      cell_output<kSlot>(s, 0, half, lanes, sums.half);
+      cell_output<kSlot>(s, 0, half, lanes, narrow);
     }
   }
 };
@@ -121,7 +129,7 @@ template <class V, class Isa, class Weight, class T>
 inline bool takes_single_panels(const LstmStepArgs<T>& s) {
   return StoredRows<Weight>::kCount == 1 && s.gate.ahead == nullptr &&
          s.hidden_size >= Isa::kLeastSingle * V::kWidth &&
-         s.hidden_size <= Isa::kMostSingle * V::kWidth;
+         s.hidden_size <= Isa::most_single() * V::kWidth;
 }
 
 // All panels of row 0.

@@ -12,26 +12,28 @@ namespace {
 // Two panels are 8 sums in flight: two FMA a cycle at a latency of 4.
 constexpr int kRowPanels = 2;
 
-// The sums of some whole panels and of half a panel behind them.
-template <class V, class Half, int kPanels, bool kHalf>
+// The sums of some whole panels and of half a panel behind them, whose slots lie in
+// pairs: half as many sums as slots, and no narrower ones, for which Intel's cores have
+// one FMA unit less.
+template <class V, int kPanels, bool kHalf>
 struct RowSums {
+  static constexpr int kPairs = kSlots / 2;
   V whole[kPanels > 0 ? kPanels : 1][kSlots];
-  Half half[kSlots];
+  V half[kHalf ? kPairs : 1];
 };
 
 // sums[v] += left[0] * line 0 of b + left[1] * line 1 ..., for the stored lines of one
 // word.
-template <int kFirst, int kVecs, class Wide, int kRows, class V, class Weight>
-[[gnu::always_inline]] inline void add_lines(V (&sums)[kSlots],
-                                             const Wide (&left)[kRows], int rows,
-                                             const Weight* b) {
+template <int kFirst, int kVecs, int kRows, class V, class Weight, int kSums>
+[[gnu::always_inline]] inline void add_lines(V (&sums)[kSums], const V (&left)[kRows],
+                                             int rows, const Weight* b) {
 #pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) {
     V right[kRows];
     read_weights(b + v * V::kWidth, right);
     V& sum = sums[kFirst + v];
 #pragma GCC unroll 2
-    for (int i = 0; i < rows; ++i) sum = fma(lower_lanes<V>(left[i]), right[i], sum);
+    for (int i = 0; i < rows; ++i) sum = fma(left[i], right[i], sum);
   }
 }
 
@@ -94,12 +96,14 @@ inline void finish_ahead(const GateArgs<T>& g) {
 // panel reads its narrow copy, which lies behind the last panel. beside() is called
 // after each of the first `both` lines. Inlined by force: out of line the sums would
 // live in memory.
-template <int kFirst, int kVecs, class V, class Half, int kPanels, bool kHalf,
-          class Weight, class Beside>
+template <int kFirst, int kVecs, class V, int kPanels, bool kHalf, class Weight,
+          class Beside>
 [[gnu::always_inline]] inline void accumulate_row(
-    RowSums<V, Half, kPanels, kHalf>& sums, const typename V::Value* a, Index size,
+    RowSums<V, kPanels, kHalf>& sums, const typename V::Value* a, Index size,
     const Weight* b, Index b_stride, Index both, const Beside& beside) {
   constexpr int kRows = StoredRows<Weight>::kCount;
+  static_assert(!kHalf || (kFirst == 0 && kVecs == kSlots), "pairs of all slots");
+  constexpr int kPairs = RowSums<V, kPanels, kHalf>::kPairs;
   const Weight* narrow = b + (kPanels + 1) * b_stride;
   const auto add = [&](Index k, int rows) __attribute__((always_inline)) {
     V left[kRows];
@@ -109,9 +113,9 @@ template <int kFirst, int kVecs, class V, class Half, int kPanels, bool kHalf,
     for (int p = 0; p < kPanels; ++p) {
       add_lines<kFirst, kVecs>(sums.whole[p], left, rows, b + p * b_stride);
     }
-    if constexpr (kHalf) add_lines<kFirst, kVecs>(sums.half, left, rows, narrow);
+    if constexpr (kHalf) add_lines<0, kPairs>(sums.half, left, rows, narrow);
     b += kVecs * V::kWidth;
-    narrow += kVecs * Half::kWidth;
+    narrow += kPairs * V::kWidth;
   };
   Index k = 0;
 #pragma GCC unroll 2
@@ -125,10 +129,10 @@ template <int kFirst, int kVecs, class V, class Half, int kPanels, bool kHalf,
 }
 
 // sums = init + x W_ih^T + h W_hh^T of row 0 for kPanels panels and perhaps a half.
-template <class Slots, class Isa, class Weight, class V, class Half, int kPanels,
-          bool kHalf, class T>
+template <class Slots, class Isa, class Weight, class V, int kPanels, bool kHalf,
+          class T>
 [[gnu::always_inline]] inline void row_sums(const GateArgs<T>& g, Index panel,
-                                            RowSums<V, Half, kPanels, kHalf>& sums) {
+                                            RowSums<V, kPanels, kHalf>& sums) {
   constexpr int kSlot = V::kWidth;
   constexpr Index kXLine = Slots::kXCount * kSlot;
   constexpr Index kHLine = Slots::kHCount * kSlot;
@@ -140,7 +144,11 @@ template <class Slots, class Isa, class Weight, class V, class Half, int kPanels
   }
   if constexpr (kHalf) {
 #pragma GCC unroll 4
-    for (int s = 0; s < kSlots; ++s) sums.half[s] = Half::load(init + s * kSlot);
+    for (int s = 0; s < kSlots; s += 2) {
+      using Half = HalfOf<V, Isa>;
+      sums.half[s / 2] = V::join(Half::load(init + s * kSlot),
+                                 Half::load(init + (s + 1) * kSlot));
+    }
   }
   if (g.x != nullptr) {
     const Weight* b = packed_panel<Weight>(g.packed_x, panel, g.x_size, kXLine);
@@ -178,14 +186,14 @@ inline void run_group(const Tile& tile, Index panel, bool half) {
 
 // Runs the tile over the panels [begin, end), and half a panel behind them, in groups
 // of kGroup, in ascending or descending order. A single panel left over joins the last
-// group, as the half does.
+// group, as the half does; both are a group of their own.
 template <int kGroup, class Tile>
 inline void for_panel_groups(Index begin, Index end, bool half, bool descending,
                              const Tile& tile) {
   static_assert(kGroup <= kRowPanels);
   const Index count = end - begin;
   const Index left = count % kGroup;
-  const bool joins = count >= kGroup && (left > 0 || half);
+  const bool joins = count >= kGroup && (left > 0) != half;
   const Index last = left + (joins ? kGroup : 0);
   const Index whole = end - last;
   const auto rest = [&] {

@@ -29,9 +29,9 @@ struct Avx2Isa {
   // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
   // so that they stay in L1; three columns, too, read 21 bytes a cycle.
   static constexpr int d_gate_rows() { return 128; }
-  // None: a panel alone has too few sums for two FMA a cycle, and sums beside those of
-  // two panels have no registers. See vec_avx512.hpp.
-  static constexpr int kLeastSingle = 1, kMostSingle = 0;
+  // None, and sums beside those of two panels have no registers. See vec_avx512.hpp.
+  static constexpr int kLeastSingle = 1;
+  static constexpr int most_single() { return 0; }
   static constexpr int kProjectedSteps = 0;
   // What a panel of at most W/2 units is computed with: nothing smaller pays here.
   template <class T>

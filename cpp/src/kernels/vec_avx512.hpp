@@ -23,7 +23,9 @@ struct Avx512Isa {
   static constexpr int least_pieces() { return 1; }
   static int d_gate_rows() { return large_l1() ? 96 : 512; }
   // Panels of a layer whose row alone takes them one by one, see lstm.hpp; measured.
-  static constexpr int kLeastSingle = 3, kMostSingle = 7;
+  // Not for two FMA a cycle: a panel has too few sums for that.
+  static constexpr int kLeastSingle = 3;
+  static int most_single() { return large_l1() ? 0 : 7; }
   // Steps of a row alone that are projected beside the sums of two panels: 12 + 8 sums,
   // a weight and a broadcast. Measured against 10, 14 and 16.
   static constexpr int kProjectedSteps = 12;
@@ -48,7 +50,12 @@ struct Vec<float, Avx512Isa> {
     return {_mm512_maskz_loadu_ps(first(n), p)};
   }
   void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
-  Vec<float, Avx2Isa> lower_half() const { return {_mm512_castps512_ps256(v)}; }
+  using Half = Vec<float, Avx2Isa>;
+  static Vec join(Half low, Half high) {
+    return {_mm512_insertf32x8(_mm512_castps256_ps512(low.v), high.v, 1)};
+  }
+  Half lower_half() const { return {_mm512_castps512_ps256(v)}; }
+  Half upper_half() const { return {_mm512_extractf32x8_ps(v, 1)}; }
   static void load_pairs(const std::uint32_t* p, Vec& low, Vec& high) {
     const __m512i words = _mm512_loadu_si512(p);
     const __m512i mask = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
@@ -97,7 +104,12 @@ struct Vec<double, Avx512Isa> {
     return {_mm512_maskz_loadu_pd(first(n), p)};
   }
   void store_partial(double* p, int n) const { _mm512_mask_storeu_pd(p, first(n), v); }
-  Vec<double, Avx2Isa> lower_half() const { return {_mm512_castpd512_pd256(v)}; }
+  using Half = Vec<double, Avx2Isa>;
+  static Vec join(Half low, Half high) {
+    return {_mm512_insertf64x4(_mm512_castpd256_pd512(low.v), high.v, 1)};
+  }
+  Half lower_half() const { return {_mm512_castpd512_pd256(v)}; }
+  Half upper_half() const { return {_mm512_extractf64x4_pd(v, 1)}; }
 
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_pd(a.v, b.v)}; }

@@ -21,7 +21,8 @@ struct NeonIsa {
   static constexpr int least_pieces() { return 1; }
   static constexpr int d_gate_rows() { return 512; }
   // None: not measured. See vec_avx512.hpp.
-  static constexpr int kLeastSingle = 1, kMostSingle = 0;
+  static constexpr int kLeastSingle = 1;
+  static constexpr int most_single() { return 0; }
   static constexpr int kProjectedSteps = 0;
   // What a panel of at most W/2 units is computed with: nothing smaller pays here.
   template <class T>

@@ -24,7 +24,8 @@ struct ScalarIsa {
   static constexpr int least_pieces() { return 1; }
   static constexpr int d_gate_rows() { return 512; }
   // See vec_avx512.hpp.
-  static constexpr int kLeastSingle = 1, kMostSingle = 0;
+  static constexpr int kLeastSingle = 1;
+  static constexpr int most_single() { return 0; }
   static constexpr int kProjectedSteps = 4;
   // What a panel of at most W/2 units is computed with, if anything smaller pays.
   template <class T>
