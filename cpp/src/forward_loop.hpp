@@ -1,9 +1,9 @@
 // The time loop of a forward pass. For every step t:
 //   gates_t = bias + x_t W_ih^T + h_{t-1} W_hh^T;  (h_t, c_t) = cell(gates_t, c_{t-1})
-// For a batch of one, bias + x W_ih^T is summed first for a block of steps, so that
-// W_ih is read once for a tile of steps instead of once a step; the bits are the same.
-// Not where the inputs are few. A plan that projects ahead sums the block that comes
-// next beside the steps of this one. Used by layer_forward.cpp.
+// For a few rows, bias + x W_ih^T is summed first for a block of steps, so that W_ih is
+// read once for a tile of steps instead of once a step; the bits are the same. Not
+// where the inputs are few. A plan that projects ahead sums the block that comes next
+// beside the steps of this one. Used by layer_forward.cpp.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,14 @@
 
 namespace fastlstm {
 
-// Steps projected at once in inference, whose sums should stay in cache.
+// Steps and rows (t, n) projected at once, whose sums should stay in cache.
 constexpr Index kProjectedSteps = 64;
+constexpr Index kProjectedRows = 128;
+// So many rows of the batch always are; so many where W_ih has as many bytes: there the
+// tiles of a step are low, and steps make higher ones. Measured.
+constexpr Index kFewRows = 3;
+constexpr Index kMostProjectedRows = 8;
+constexpr Index kLargeInputBytes = 1 << 20;
 // Where rows end at different times, threads share them anew after this many rows
 // (t, n): often enough to stay even, far apart enough for the barrier not to show.
 constexpr Index kSpanRows = 512;
@@ -37,11 +43,7 @@ struct ForwardLoop {
 
   void take(Arena& arena, int threads) {
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
-    const Index steps = plan.seq_len;
-    const bool projects =
-        plan.batch_size == 1 && steps > 1 && plan.input_size >= kLeastProjected;
-    const Index at_once = keep() ? steps : std::min(steps, kProjectedSteps);
-    projected_steps = kept_steps = projects ? at_once : 0;
+    projected_steps = kept_steps = steps_at_once();
     if (plan.projects_ahead) {
       projected_steps = plan.kernels->projected_steps;
       kept_steps = 2 * projected_steps;
@@ -50,7 +52,23 @@ struct ForwardLoop {
     }
     gates =
         keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
-    sums = arena.take<T>(keep() ? 0 : kept_steps * plan.panels * plan.gate_line());
+    sums = arena.take<T>(keep() ? 0 : kept_steps * row_panels * plan.gate_line());
+  }
+
+  // Steps of a block to project; 0: nothing is.
+  Index steps_at_once() const {
+    const Index rows = plan.batch_size;
+    if (rows == 0 || plan.seq_len == 1) return 0;
+    if (rows == 1) {
+      if (plan.input_size < kLeastProjected) return 0;
+      return keep() ? plan.seq_len : std::min(plan.seq_len, kProjectedSteps);
+    }
+    const Index bytes = kSlots * plan.hidden_size * plan.input_size * Index{sizeof(T)};
+    const bool few =
+        rows <= kFewRows || (rows <= kMostProjectedRows && bytes >= kLargeInputBytes);
+    const bool wide = plan.input_size >= 2 * kLeastProjected;
+    if (!few || !wide || plan.rows.offsets != nullptr) return 0;
+    return std::min({plan.seq_len, kProjectedSteps, kProjectedRows / rows});
   }
 
   void run(const Split& split, const Team& team) const {
@@ -154,11 +172,11 @@ struct ForwardLoop {
     return keep() ? records_at(t, piece, 0)
                   : PanelRows<T>{gates, line, plan.batch_size * line};
   }
-  // Sums of a batch of one. Where gates are kept, their place takes the sums meanwhile.
+  // Projected sums. Where gates are kept, their place takes the sums meanwhile.
   PanelRows<T> sums_at(Index step, const Part& piece) const {
     const Index line = plan.gate_line();
     if (keep()) return gates_at(plan.time_of(step), piece);
-    return {sums + step % kept_steps * plan.panels * line, 0, line};
+    return {sums + step % kept_steps * kept_step(), line, plan.batch_size * line};
   }
   // From one step to the next, in the records and in these sums.
   Index record_step(const Part& piece) const {
@@ -167,8 +185,9 @@ struct ForwardLoop {
     return plan.time_per_step() * cells * plan.record;
   }
   Index sums_step(const Part& piece) const {
-    return keep() ? record_step(piece) : plan.panels * plan.gate_line();
+    return keep() ? record_step(piece) : kept_step();
   }
+  Index kept_step() const { return plan.panels * plan.batch_size * plan.gate_line(); }
 
   // The block that begins with step `first`; or what is to be done ahead meanwhile.
   void project(Index first, const Part& part, const Team& team,
@@ -217,13 +236,11 @@ struct ForwardLoop {
     ahead.end = begin + units * done / projected_steps;
   }
 
-  // The steps take the place of the batch rows.
+  // The steps take the place of the batch rows. A panel for all of these, while its
+  // weights are in cache.
   void project_at_once(Index first, const Part& part) const {
     GateArgs<T> gate{};
     gate.rows = std::min(projected_steps, plan.seq_len - first);
-    gate.panel_begin = part.panels.begin;
-    gate.panel_end = part.panels.end;
-    gate.x = plan.rows.at(x, plan.time_of(first), 0);
     gate.x_stride = plan.time_per_step() * x.stride_t;
     gate.x_size = plan.input_size;
     gate.packed_x = packed.x;
@@ -231,11 +248,20 @@ struct ForwardLoop {
     gate.init = packed.bias;
     gate.init_panel_stride = plan.gate_line();
     const PanelRows<T> to = sums_at(first, part);
-    gate.gates = to.data;
     gate.gate_row_stride = sums_step(part);
     gate.gate_panel_stride = to.panel_stride;
-    (plan.cell == CellKind::gru ? plan.kernels->gates_gru
-                                : plan.kernels->gates_lstm)(gate);
+    const auto gates_of =
+        plan.cell == CellKind::gru ? plan.kernels->gates_gru : plan.kernels->gates_lstm;
+    const Index each = part.row_count() == 1 ? part.panels.end - part.panels.begin : 1;
+    for (Index p = part.panels.begin; p < part.panels.end; p += each) {
+      gate.panel_begin = p;
+      gate.panel_end = p + each;
+      for (Index n = part.rows.begin; n < part.rows.end; ++n) {
+        gate.x = plan.rows.at(x, plan.time_of(first), n);
+        gate.gates = to.at(n, 0);
+        gates_of(gate);
+      }
+    }
   }
 
   // Sets every field.
@@ -254,8 +280,8 @@ struct ForwardLoop {
     const PanelRows<T> from = projected
                                   ? sums_at(step, part)
                                   : PanelRows<T>{packed.bias, 0, plan.gate_line()};
-    gate.init = from.data;
-    gate.init_row_stride = 0;
+    gate.init = from.at(row, 0);
+    gate.init_row_stride = from.row_stride;
     gate.init_panel_stride = from.panel_stride;
     gate.h_size = gate.h_steps = plan.hidden_size;
     if (previous.factors != nullptr) {

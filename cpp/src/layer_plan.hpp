@@ -15,7 +15,7 @@ namespace fastlstm {
 // From this many units on, a row alone goes back with one barrier a step instead of
 // two: see halved() in backward_products.hpp.
 constexpr Index kHalvedUnits = 64;
-// For a batch of one, bias + x W_ih^T is projected for many steps at once, unless the
+// For a few rows, bias + x W_ih^T is projected for many steps at once, unless the
 // inputs are fewer than this: writing and reading the sums would cost more than it
 // saves. From so many steps on, and where W_hh is too large for L1 and both weights
 // are small enough for L3, the steps to come are projected while W_hh is waited for.

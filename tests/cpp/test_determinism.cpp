@@ -354,6 +354,37 @@ TEST_CASE_TEMPLATE("steps projected ahead give the same bits", T, float, double)
 }
 
 #if !defined(FASTLSTM_EMULATED)
+// Two and three rows, whose inputs are projected for 64 and 42 steps at once, and
+// eight, for 16, against nine, which are not.
+TEST_CASE("steps projected for a few rows give the same bits on any threads") {
+  constexpr Index kBatch = 9;
+  for_each_isa([&] {
+    for (const CellKind cell : kCells) {
+      RecurrentConfig config = make_config(cell, 510, 130);
+      config.bidirectional = true;
+      const Problem<float> batch(config, 45, kBatch);
+      set_num_threads(1);
+      const Outcome<float> whole = batch.infer();
+      for (const Index size : {2, 3, 8}) {
+        CAPTURE(size);
+        const Problem<float> part = part_of_batch(batch, 1, 1 + size);
+        const Outcome<float> wanted = part_of_batch(whole, batch, 1, 1 + size);
+        for (const int threads : {1, 2, 3}) {
+          CAPTURE(threads);
+          set_num_threads(threads);
+          REQUIRE(part.infer() == wanted);
+          BufferPool pool;
+          Outcome<float> kept;
+          Tape<float> tape;
+          part.forward(kept, pool, &tape);
+          REQUIRE(kept == wanted);
+        }
+      }
+    }
+  });
+  set_num_threads(available_cpus());
+}
+
 TEST_CASE("chunks of large layers give the bits of the whole on any threads") {
   for_each_isa([&] {
     for (const CellKind cell : kCells) {

@@ -187,7 +187,7 @@ inline void for_row_groups(const GateArgs<T>& g, Index panel, const Finish& fini
     constexpr Index kLineBytes = kSlots * kSlot * Index{sizeof(T)};
     const Index terms = (g.x != nullptr ? g.x_size : 0) + g.h_steps;
     const Index bytes = terms * kLineBytes * (g.panel_end - g.panel_begin);
-    if (bytes > kPiecedBytes && g.rows > Isa::kTileRows && Isa::block_bytes() > 0) {
+    if (bytes >= kPiecedBytes && g.rows > Isa::kTileRows && Isa::block_bytes() > 0) {
       return for_pieced_groups<Slots, V, Isa, kSlot, Weight>(
           g, panel, Isa::block_bytes() / kLineBytes, finish);
     }
