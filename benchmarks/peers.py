@@ -92,6 +92,8 @@ def fastlstm(threads: int, isa: str) -> Prepare:
         lstm = fl.LSTM(*problem[1:4], bidirectional=problem.bidirectional)
         for name, value in problem.params().items():
             lstm.params[name][...] = value
+        if not problem.train:
+            lstm.freeze()  # constant, as ONNX Runtime's initializers are
         latest: Arrays = {}
 
         def infer() -> None:

@@ -4,6 +4,7 @@
 #include "fastlstm/recurrent.hpp"
 
 #include <atomic>
+#include <memory>
 #include <optional>
 
 #include "array.hpp"
@@ -74,6 +75,22 @@ CellOptions cell_options(const py::dict& given) {
   return options;
 }
 
+// Whether nobody can write to the array any more: NumPy turns a read-only array
+// writeable again if it owns its memory or an array does, but not if a capsule does.
+bool is_constant(py::handle object) {
+  if (!py::isinstance<py::array>(object)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  return !array.writeable() && py::isinstance<py::capsule>(array.base());
+}
+
+// Parameters that are constant, and their weights as kernels read them. Holds the
+// arrays, so that no other one can come to lie in their place.
+template <class T>
+struct Constants {
+  std::vector<py::object> params;
+  WeightCache<T> weights{true};
+};
+
 template <class T>
 class Recurrent {
  public:
@@ -117,7 +134,8 @@ class Recurrent {
     args.params = arrays.data();
     args.dropout_seed = seed;
     args.checkpoint_every = checkpoint_every;
-    args.cache = keep ? nullptr : &cache_;
+    const auto constants = keep ? nullptr : constants_of(params);
+    args.cache = keep ? nullptr : constants != nullptr ? &constants->weights : &cache_;
     const std::vector<Index> lengths = lengths_of(lengths_object, axes);
     const py::array mask = marked_steps(mask_object, "mask", axes);
     const py::array reset = marked_steps(reset_object, "reset", axes);
@@ -230,6 +248,7 @@ class Recurrent {
   }
 
   void trim() {
+    constants_.reset();
     cache_.clear();
     pool_.trim();
   }
@@ -244,6 +263,34 @@ class Recurrent {
     Index seq_len, batch_size;
     bool batched, batch_first;
   };
+
+  // Those of the last call where they are the same, else new ones; null where a
+  // parameter is not constant. A call in another thread goes on with its own.
+  std::shared_ptr<Constants<T>> constants_of(const py::sequence& params) {
+    const auto all = [&](const auto& holds) {
+      for (std::size_t i = 0; i < params.size(); ++i) {
+        if (!holds(i, py::object(params[i]))) return false;
+      }
+      return true;
+    };
+    if (!all([](std::size_t, const py::object& p) { return is_constant(p); })) {
+      constants_.reset();
+      return nullptr;
+    }
+    const bool same = constants_ != nullptr &&
+                      params.size() == constants_->params.size() &&
+                      all([&](std::size_t i, const py::object& p) {
+                        return p.is(constants_->params[i]);
+                      });
+    if (!same) {
+      cache_.clear();
+      constants_ = std::make_shared<Constants<T>>();
+      for (const py::handle p : params) {
+        constants_->params.push_back(py::reinterpret_borrow<py::object>(p));
+      }
+    }
+    return constants_;
+  }
 
   bool lstm() const { return config_.cell == CellKind::lstm; }
   Index state_count() const { return config_.num_layers * config_.directions(); }
@@ -471,6 +518,7 @@ class Recurrent {
   bool bias_;
   BufferPool pool_;
   WeightCache<T> cache_;
+  std::shared_ptr<Constants<T>> constants_;
   std::atomic<bool> training_{false};
 };
 

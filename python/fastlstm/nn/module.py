@@ -73,6 +73,42 @@ class Module:
         """Set where random numbers drawn in training (dropout) come from."""
         self._rng = check_rng(rng)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze` has made the parameters constant."""
+        return not any(value.flags.writeable for value in self.params.values())
+
+    def freeze(self) -> None:
+        """Make the parameters constant: read-only, in arrays that nobody else has.
+
+        Inference need not look whether they have changed, which takes as long as a
+        step or two of a large layer. There is no way back; training, `load_state_dict`
+        and all else that would change them raises. A deep copy can be trained again.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm as fl
+        >>> lstm = fl.LSTM(3, 8, rng=0)
+        >>> lstm.freeze()
+        >>> lstm.params["bias_l0"][:] = 0
+        Traceback (most recent call last):
+            ...
+        ValueError: assignment destination is read-only
+        """
+        for name, value in self.params.items():
+            constant = _core.zeros(value.shape, value.dtype)
+            constant[...] = value
+            constant.flags.writeable = False
+            self.params[name] = constant
+
+    def check_not_frozen(self) -> None:
+        """Raise ValueError where the parameters cannot be changed."""
+        if self.frozen:
+            raise ValueError(
+                "the parameters are frozen; change a copy.deepcopy of the layer"
+            )
+
     def state_dict(self) -> dict[str, Array]:
         """Return a copy of the parameters under the names torch gives them."""
         return {name: value.copy() for name, value in self._to_state().items()}
@@ -90,10 +126,12 @@ class Module:
         Raises
         ------
         ValueError
-            If a name is missing or unknown (strict), or a shape differs.
+            If a name is missing or unknown (strict), a shape differs, or the layer is
+            frozen.
         TypeError
             If a dtype differs; nothing is converted silently.
         """
+        self.check_not_frozen()
         expected = self._to_state()
         if strict:
             _check_names(expected, d)

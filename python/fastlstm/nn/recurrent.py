@@ -220,8 +220,9 @@ class Recurrent(Module):
         Raises
         ------
         ValueError
-            If `precision` is another one or the layer is float64.
+            If `precision` is another one, or the layer is float64 or frozen.
         """
+        self.check_not_frozen()
         if check_precision(precision) is None or self._dtype != np.float32:
             raise ValueError(
                 f'precision must be "bfloat16" and the layer float32, got '

@@ -59,7 +59,8 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If the layers are not those of the first step, or a number is not finite.
+            If the layers are not those of the first step or frozen, or a number is not
+            finite.
         TypeError
             If the layers have more than one dtype.
         """
@@ -92,6 +93,8 @@ class Optimizer:
     def _bind(
         self, layers: tuple[Module, ...], params: list[Array]
     ) -> dict[str, list[Array]]:
+        for layer in layers:
+            layer.check_not_frozen()
         if self._modules is None:
             self._modules = layers
         known = self._modules

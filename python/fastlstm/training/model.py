@@ -380,6 +380,11 @@ class SequenceModel:
         """
         return Online(self, optimizer=optimizer, tbptt=tbptt, clip_norm=clip_norm)
 
+    def freeze(self) -> None:
+        """Make the parameters of all layers constant; see `LSTM.freeze`."""
+        for module in self._network.modules:
+            module.freeze()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and architecture as safetensors; `fastlstm.load` reads it.
 

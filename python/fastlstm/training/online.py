@@ -53,6 +53,8 @@ class Online:
                 "a model that learns online must have no embedding and no learned "
                 "initial state"
             )
+        for module in (model.recurrent, model.head):
+            module.check_not_frozen()
         self._model = model
         self._classifies = model.task == "classification"
         dtype = model.head.dtype
