@@ -54,7 +54,8 @@ bool pays_ahead(const LayerPlan<T>& plan) {
   return plan.kernels->projected_steps > 0 && plan.options.plain() &&
          plan.batch_size == 1 && plan.seq_len >= kLeastStepsAhead &&
          plan.input_size >= kLeastProjected && plan.hidden_size >= kLeastUnitsAhead &&
-         weights * Index{sizeof(T)} <= kMostBytesAhead;
+         weights * Index{sizeof(T)} <=
+             (l2_bytes() >= kLargeL2 ? l2_bytes() : kMostBytesAhead);
 }
 
 }  // namespace

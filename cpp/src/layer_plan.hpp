@@ -18,11 +18,13 @@ constexpr Index kHalvedUnits = 64;
 // For a few rows, bias + x W_ih^T is projected for many steps at once, unless the
 // inputs are fewer than this: writing and reading the sums would cost more than it
 // saves. From so many steps on, and where W_hh is too large for L1 and both weights
-// are small enough for L3, the steps to come are projected while W_hh is waited for.
+// are small enough for L3, the steps to come are projected while W_hh is waited for; or
+// small enough for a large L2, which keeps more of W_hh without W_ih beside it.
 constexpr Index kLeastProjected = 8;
 constexpr Index kLeastStepsAhead = 48;
 constexpr Index kLeastUnitsAhead = 64;
 constexpr Index kMostBytesAhead = 16 << 20;
+constexpr Index kLargeL2 = 2 << 20;
 
 template <class T>
 struct LayerPlan {

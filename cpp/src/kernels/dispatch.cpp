@@ -39,11 +39,13 @@ Tables resolve(const std::string& name, const char* source) {
 }
 
 std::atomic<Index> chosen_l1{0};
+std::atomic<Index> chosen_l2{0};
 std::atomic<const Kernels<float>*> chosen_single{nullptr};
 std::atomic<const Kernels<double>*> chosen_twice{nullptr};
 
 void choose(const Tables& tables) {
   chosen_l1.store(static_cast<Index>(cache_bytes(1)), std::memory_order_relaxed);
+  chosen_l2.store(static_cast<Index>(cache_bytes(2)), std::memory_order_relaxed);
   chosen_twice.store(tables.twice, std::memory_order_release);
   chosen_single.store(tables.single, std::memory_order_release);
 }
@@ -69,6 +71,7 @@ const Kernels<double>& kernels<double>() {
 }
 
 Index l1_bytes() { return chosen_l1.load(std::memory_order_relaxed); }
+Index l2_bytes() { return chosen_l2.load(std::memory_order_relaxed); }
 
 void set_l1_bytes(Index bytes) { chosen_l1.store(bytes, std::memory_order_relaxed); }
 

@@ -373,6 +373,7 @@ struct Kernels {
 // Bytes of a core's L1 data cache as a kernel counts on them, 0 where that is unknown.
 // Kernels choose by it how they cut their work, never what they add in which order.
 Index l1_bytes();
+Index l2_bytes();
 void set_l1_bytes(Index bytes);  // for tests
 
 // The table of the instruction set in force (see cpu.hpp).
