@@ -20,8 +20,11 @@ constexpr double kRowWork = 200;
 // A faster barrier is not counted on; steps worth a slower one need not know.
 constexpr double kLeastBarrier = 50;
 constexpr double kMostBarrier = 1000;
-// By rows only if each thread has this many: fewer would waste register tiles.
+// By rows only if each thread has this many: fewer would waste register tiles. Weights
+// that L2 does not hold are read from L3 by every thread, which takes more rows to pay.
 constexpr Index kMinRowsPerThread = 4;
+constexpr Index kMinRowsBeyondL2 = 24;
+constexpr Index kBeyondL2Bytes = 2 << 20;
 
 // Rows of a step, on average where the batch is ragged.
 template <class T>
@@ -29,13 +32,18 @@ Index step_rows(const LayerPlan<T>& plan) {
   return plan.rows.total() / std::max<Index>(1, plan.seq_len);
 }
 
+// Multiply-adds of a step for one row, and weights.
+template <class T>
+double row_work(const LayerPlan<T>& plan) {
+  const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
+  return static_cast<double>(slots * plan.padded_units) *
+         static_cast<double>(plan.input_size + plan.hidden_size);
+}
+
 // Multiply-adds of a step.
 template <class T>
 double step_work(const LayerPlan<T>& plan) {
-  const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
-  return static_cast<double>(step_rows(plan) * slots) *
-         static_cast<double>(plan.padded_units) *
-         static_cast<double>(plan.input_size + plan.hidden_size);
+  return static_cast<double>(step_rows(plan)) * row_work(plan);
 }
 
 // Whether threads that share every step take less time than one.
@@ -45,6 +53,13 @@ bool worth_sharing(const LayerPlan<T>& plan, int threads) {
   const double worth = step_work(plan) / (row_alone ? kRowWork : kStepWork);
   if (worth < kLeastBarrier) return false;
   return worth >= kMostBarrier || worth >= barrier_nanoseconds(threads);
+}
+
+// Too few to be shared by so many threads.
+template <class T>
+bool few_rows(const LayerPlan<T>& plan, int threads) {
+  const bool beyond_l2 = row_work(plan) * sizeof(T) >= kBeyondL2Bytes;
+  return step_rows(plan) / (beyond_l2 ? kMinRowsBeyondL2 : kMinRowsPerThread) < threads;
 }
 
 template <class T>
@@ -116,19 +131,18 @@ Split choose_split(const LayerPlan<T>& plan) {
   const double step = step_work(plan);
   if (threads == 1 || step * static_cast<double>(plan.seq_len) < kMinParallelWork)
     return {1, true};
-  const Index row_threads = step_rows(plan) / kMinRowsPerThread;
-  if (row_threads >= threads || cpus_crowded() || !worth_sharing(plan, threads)) {
-    return {static_cast<int>(std::max<Index>(1, std::min<Index>(threads, row_threads))),
-            true};
+  if (few_rows(plan, threads) && !cpus_crowded() && worth_sharing(plan, threads)) {
+    return {static_cast<int>(std::min<Index>(threads, plan.panels)), false};
   }
-  return {static_cast<int>(std::min<Index>(threads, plan.panels)), false};
+  const Index by_rows = step_rows(plan) / kMinRowsPerThread;
+  return {static_cast<int>(std::clamp<Index>(by_rows, 1, threads)), true};
 }
 
 template <class T>
 int threads_side_by_side(const LayerPlan<T>& plan) {
   const int threads = useful_threads(plan.max_threads);
   const bool helps =
-      threads % 2 == 0 && step_rows(plan) / kMinRowsPerThread < threads &&
+      threads % 2 == 0 && few_rows(plan, threads) &&
       step_work(plan) * static_cast<double>(plan.seq_len) >= kMinParallelWork;
   return helps ? threads / 2 : 0;
 }

@@ -129,6 +129,11 @@ TEST_CASE("the shapes below are shared as they say") {
     CHECK(split(kEither, 2).by_rows);
     CHECK_FALSE(split(kEither, 8).by_rows);
   }
+  // Weights beyond L2 take more rows to be read by every thread.
+  set_num_threads(2);
+  const RecurrentConfig large = make_config(CellKind::lstm, 200, 400);
+  CHECK_FALSE(split_of<float>(large, {3, 24, 200, 400}).by_rows);
+  CHECK(split_of<float>(large, {3, 48, 200, 400}).by_rows);
   const auto of_each_direction = [&](const Shape& shape, int threads) {
     set_num_threads(threads);
     const RecurrentConfig config =
