@@ -12,9 +12,6 @@
 
 namespace fastlstm {
 
-// Sums of at most so many rows are added to the gradients without being stored. More
-// would leave L1 between two rows of gradients.
-constexpr Index kAtOnceRows = 64;
 // To store sums in panels, and to add them from there, takes as long as so many rows.
 constexpr Index kStoredRows = 6;
 
@@ -68,7 +65,7 @@ struct WeightGradient {
   // a column cost more than that saves.
   bool at_once(const OuterSide<T>& side) const {
     const Index padded = (side.size + plan.width - 1) / plan.width * plan.width;
-    return adds && single_chunk && chunk_rows <= kAtOnceRows &&
+    return adds && single_chunk && chunk_rows <= plan.kernels->at_once_rows &&
            chunk_rows * (padded - side.size) <= kStoredRows * padded;
   }
 

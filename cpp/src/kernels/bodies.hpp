@@ -66,6 +66,7 @@ const Kernels<T>& kernel_table() {
       V::kWidth,
       HalfOf<V, Isa>::kWidth < V::kWidth ? HalfOf<V, Isa>::kWidth : 0,
       Isa::kTileRows,
+      Isa::kAtOnceRows,
       Isa::kProjectedSteps,
       pack_panels<V>,
       pack_slots<V>,

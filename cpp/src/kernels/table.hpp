@@ -300,6 +300,7 @@ struct Kernels {
   // half_width.
   int half_width;
   int outer_tile;       // columns of a tile of outer
+  int at_once_rows;     // at most, of a d_W that outer_rows adds without storing sums
   int projected_steps;  // at once by `project`; 0: nothing is projected ahead
 
   // (rows of w, k) -> (P, k, slots * W), padded with zeros.

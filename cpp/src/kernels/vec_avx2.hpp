@@ -29,6 +29,8 @@ struct Avx2Isa {
   // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
   // so that they stay in L1; three columns, too, read 21 bytes a cycle.
   static constexpr int d_gate_rows() { return 128; }
+  // See vec_avx512.hpp; measured against 128.
+  static constexpr int kAtOnceRows = 64;
   // None, and sums beside those of two panels have no registers. See vec_avx512.hpp.
   static constexpr int kLeastSingle = 1;
   static constexpr int most_single() { return 0; }

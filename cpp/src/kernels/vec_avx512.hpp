@@ -22,6 +22,9 @@ struct Avx512Isa {
   static int block_bytes() { return large_l1() ? 32 << 10 : 0; }
   static constexpr int least_pieces() { return 1; }
   static int d_gate_rows() { return large_l1() ? 96 : 512; }
+  // Rows summed into the gradients at once; more leave L1 between two rows of these.
+  // Measured against 64 and 256.
+  static constexpr int kAtOnceRows = 128;
   // Panels of a layer whose row alone takes them one by one, see lstm.hpp; measured.
   // Not for two FMA a cycle: a panel has too few sums for that.
   static constexpr int kLeastSingle = 3;

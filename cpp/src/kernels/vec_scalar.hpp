@@ -23,6 +23,7 @@ struct ScalarIsa {
   static constexpr int block_bytes() { return 0; }
   static constexpr int least_pieces() { return 1; }
   static constexpr int d_gate_rows() { return 512; }
+  static constexpr int kAtOnceRows = 64;
   // See vec_avx512.hpp.
   static constexpr int kLeastSingle = 1;
   static constexpr int most_single() { return 0; }
