@@ -24,7 +24,6 @@ constexpr double kMostBarrier = 1000;
 // that L2 does not hold are read from L3 by every thread, which takes more rows to pay.
 constexpr Index kMinRowsPerThread = 4;
 constexpr Index kMinRowsBeyondL2 = 24;
-constexpr Index kBeyondL2Bytes = 2 << 20;
 
 // Rows of a step, on average where the batch is ragged.
 template <class T>
@@ -58,7 +57,7 @@ bool worth_sharing(const LayerPlan<T>& plan, int threads) {
 // Too few to be shared by so many threads.
 template <class T>
 bool few_rows(const LayerPlan<T>& plan, int threads) {
-  const bool beyond_l2 = row_work(plan) * sizeof(T) >= kBeyondL2Bytes;
+  const bool beyond_l2 = row_work(plan) * sizeof(T) >= kBeyondL2;
   return step_rows(plan) / (beyond_l2 ? kMinRowsBeyondL2 : kMinRowsPerThread) < threads;
 }
 

@@ -120,16 +120,37 @@ T* in_place(py::handle object, const std::string& name, const std::string& symbo
   throw py::value_error(name + " must be writeable, got a read-only array");
 }
 
+// What owns the memory of constant arrays, see is_constant().
+constexpr const char* kConstantOwner = "fastlstm constant";
+
 // A new array over a pooled buffer, which goes back to the pool with the array.
 template <class T>
-py::array pooled_array(BufferPool& pool, const Shape& shape) {
+py::array pooled_array(BufferPool& pool, const Shape& shape,
+                       const char* owner_name = nullptr) {
   std::size_t bytes = sizeof(T);
   for (const Index n : shape) bytes *= static_cast<std::size_t>(n);
   auto buffer = std::make_unique<Buffer>(pool.acquire(bytes));
   T* data = buffer->as<T>();
-  py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer*>(p); });
+  py::capsule owner(buffer.get(), owner_name,
+                    [](void* p) { delete static_cast<Buffer*>(p); });
   std::ignore = buffer.release();
   return py::array_t<T>(shape, data, owner);
+}
+
+// Forbids writing to the array.
+inline void make_read_only(py::array& array) {
+  py::detail::array_proxy(array.ptr())->flags &=
+      ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+}
+
+// Whether _core.constant made the array. Nobody can write to it: NumPy makes a
+// read-only array writeable again if it or an array that it is a view of owns the
+// memory, but not if a capsule does.
+inline bool is_constant(py::handle object) {
+  if (!py::isinstance<py::array>(object)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  return !array.writeable() && array.base() &&
+         PyCapsule_IsValid(array.base().ptr(), kConstantOwner) != 0;
 }
 
 }  // namespace fastlstm::bindings

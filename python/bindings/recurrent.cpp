@@ -75,14 +75,6 @@ CellOptions cell_options(const py::dict& given) {
   return options;
 }
 
-// Whether nobody can write to the array any more: NumPy turns a read-only array
-// writeable again if it owns its memory or an array does, but not if a capsule does.
-bool is_constant(py::handle object) {
-  if (!py::isinstance<py::array>(object)) return false;
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  return !array.writeable() && py::isinstance<py::capsule>(array.base());
-}
-
 // Parameters that are constant, and their weights as kernels read them. Holds the
 // arrays, so that no other one can come to lie in their place.
 template <class T>
@@ -166,8 +158,7 @@ class Recurrent {
     }
     if (keep && checkpoint_every == 0) {
       // The tape borrows the output: a change of it would silently change gradients.
-      py::detail::array_proxy(output.ptr())->flags &=
-          ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+      make_read_only(output);
       tape->output = output;
     }
     return py::make_tuple(output, h_n, lstm() ? py::object(c_n) : py::none(),

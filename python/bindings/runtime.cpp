@@ -21,6 +21,17 @@ py::array zeros(const Shape& shape) {
   return array;
 }
 
+template <class T>
+py::array constant(const py::array& values) {
+  BufferPool pool(1);
+  py::array array = pooled_array<T>(pool, shape_of(values), kConstantOwner);
+  const auto copy = contiguous<T>(values);
+  std::copy_n(static_cast<const T*>(copy.data()), array.size(),
+              static_cast<T*>(array.mutable_data()));
+  make_read_only(array);
+  return array;
+}
+
 }  // namespace
 
 void register_runtime(py::module_& m) {
@@ -42,6 +53,14 @@ void register_runtime(py::module_& m) {
                                                     : zeros<float>(shape);
       },
       py::arg("shape"), py::arg("dtype"));
+  // A read-only copy, see is_constant().
+  m.def(
+      "constant",
+      [](const py::array& values) {
+        return values.dtype().equal(py::dtype::of<double>()) ? constant<double>(values)
+                                                             : constant<float>(values);
+      },
+      py::arg("values"));
   using ReleaseGil = py::call_guard<py::gil_scoped_release>;
   m.def("probe_flops", &probe_flops, py::arg("threads"), py::arg("seconds"),
         ReleaseGil());

@@ -28,9 +28,6 @@ template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
   }
 }
 
-// More weights than this come from beyond L2 at every step.
-constexpr Index kBeyondL2 = Index{2} << 20;
-
 // Weights that are read after a tile's, fetched into L2 beside its terms: each time a
 // few lines, for many at once would fill the buffers that its own reads need.
 template <class Weight>

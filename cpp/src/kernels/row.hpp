@@ -98,9 +98,11 @@ inline void finish_ahead(const GateArgs<T>& g) {
 // live in memory.
 template <int kFirst, int kVecs, class V, int kPanels, bool kHalf, class Weight,
           class Beside>
-[[gnu::always_inline]] inline void accumulate_row(
-    RowSums<V, kPanels, kHalf>& sums, const typename V::Value* a, Index size,
-    const Weight* b, Index b_stride, Index both, const Beside& beside) {
+[[gnu::always_inline]] inline void accumulate_row(RowSums<V, kPanels, kHalf>& sums,
+                                                  const typename V::Value* a,
+                                                  Index size, const Weight* b,
+                                                  Index b_stride, Index both,
+                                                  const Beside& beside) {
   constexpr int kRows = StoredRows<Weight>::kCount;
   static_assert(!kHalf || (kFirst == 0 && kVecs == kSlots), "pairs of all slots");
   constexpr int kPairs = RowSums<V, kPanels, kHalf>::kPairs;
@@ -146,8 +148,8 @@ template <class Slots, class Isa, class Weight, class V, int kPanels, bool kHalf
 #pragma GCC unroll 4
     for (int s = 0; s < kSlots; s += 2) {
       using Half = HalfOf<V, Isa>;
-      sums.half[s / 2] = V::join(Half::load(init + s * kSlot),
-                                 Half::load(init + (s + 1) * kSlot));
+      sums.half[s / 2] =
+          V::join(Half::load(init + s * kSlot), Half::load(init + (s + 1) * kSlot));
     }
   }
   if (g.x != nullptr) {

@@ -19,6 +19,7 @@ namespace fastlstm {
 using Index = std::int64_t;
 
 constexpr int kSlots = 4;
+constexpr Index kBeyondL2 = Index{2} << 20;  // bytes of weights that L2 does not hold
 constexpr int kChecksumLanes = 32;  // 64-bit words: four AVX-512 registers in flight
 
 // How panels map to the rows of a weight matrix: the row of (panel p, slot s, lane j)
@@ -371,8 +372,8 @@ struct Kernels {
   GeneralKernels<T> general;  // variants of the cells
 };
 
-// Bytes of a core's L1 data cache as a kernel counts on them, 0 where that is unknown.
-// Kernels choose by it how they cut their work, never what they add in which order.
+// Bytes of a core's L1 data cache and of its L2, 0 where that is unknown. They decide how
+// work is cut, never what is added in which order.
 Index l1_bytes();
 Index l2_bytes();
 void set_l1_bytes(Index bytes);  // for tests

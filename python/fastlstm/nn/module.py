@@ -97,10 +97,7 @@ class Module:
         ValueError: assignment destination is read-only
         """
         for name, value in self.params.items():
-            constant = _core.zeros(value.shape, value.dtype)
-            constant[...] = value
-            constant.flags.writeable = False
-            self.params[name] = constant
+            self.params[name] = _core.constant(value)
 
     def check_not_frozen(self) -> None:
         """Raise ValueError where the parameters cannot be changed."""
