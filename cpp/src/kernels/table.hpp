@@ -372,8 +372,8 @@ struct Kernels {
   GeneralKernels<T> general;  // variants of the cells
 };
 
-// Bytes of a core's L1 data cache and of its L2, 0 where that is unknown. They decide how
-// work is cut, never what is added in which order.
+// Bytes of a core's L1 data cache and of its L2, 0 where that is unknown. They decide
+// how work is cut, never what is added in which order.
 Index l1_bytes();
 Index l2_bytes();
 void set_l1_bytes(Index bytes);  // for tests
