@@ -35,8 +35,7 @@ struct PanelTerms {
   const T* init;
   Index init_row_stride;
   GateTerms<Weight, T> x, h;
-  const Weight* next;  // read after these, next_values of them; or null
-  Index next_values;
+  WeightRange<Weight> next_x, next_h;  // read after these
 };
 
 template <class Slots, int kSlot, class Weight, class T>
@@ -51,8 +50,8 @@ inline PanelTerms<Weight, T> panel_terms(const GateArgs<T>& g, Index panel) {
           g.init_row_stride,
           {g.x, g.x_stride, w_x, g.x != nullptr ? g.x_size : 0},
           {g.h, g.h_stride, w_h, g.h_steps},
-          nullptr,
-          0};
+          {},
+          {}};
 }
 
 // The sums of R rows from `row` on.
@@ -71,8 +70,8 @@ template <class Slots, int kSlot, class Weight, class V, int R, class T>
   const GateTerms<Weight, T>& x = terms.x;
   const GateTerms<Weight, T>& h = terms.h;
   if constexpr (StoredRows<Weight>::kCount == 1) {
-    if (terms.next != nullptr) {
-      Ahead<Weight> ahead(terms.next, terms.next_values, place, R, terms.rows,
+    if (terms.next_x.count + terms.next_h.count > 0) {
+      Ahead<Weight> ahead(terms.next_x, terms.next_h, place, R, terms.rows,
                           x.size + h.size);
       accumulate<Slots::kXFirst, Slots::kXCount, kSlot>(sums, x.a + row * x.a_stride,
                                                         x.a_stride, x.size, x.w, ahead);
@@ -107,11 +106,9 @@ struct GateTile {
   }
 };
 
-// Rows whose sums wait for the next piece of the weights: 32 KB. With fewer, a piece is
-// read from L2 more often; measured against 48 and 66.
+// Rows whose sums wait for the next piece of the weights. With fewer, a piece is read
+// from L2 more often; measured against 48 and 66.
 constexpr Index kGroupRows = 132;
-// Fewer weights of a step are read as fast without storing sums between their pieces.
-constexpr Index kPiecedBytes = 2 * kBeyondL2;
 
 // The first `most` terms, which `left` then is without.
 template <class Slots, int kSlot, class Weight, class T>
@@ -132,16 +129,15 @@ inline PanelTerms<Weight, T> take_terms(PanelTerms<Weight, T>& left, Index most)
 
 // Has the first `most` of the terms `coming` fetched beside `terms`.
 template <class Slots, int kSlot, class Weight, class T>
-inline void fetch_beside(PanelTerms<Weight, T>& terms,
-                         const PanelTerms<Weight, T>& coming, Index most) {
-  const bool x = coming.x.size > 0;
-  const GateTerms<Weight, T>& from = x ? coming.x : coming.h;
-  terms.next = from.w;
-  terms.next_values = (from.size < most ? from.size : most) *
-                      (x ? Slots::kXCount : Slots::kHCount) * kSlot;
+inline void fetch_beside(PanelTerms<Weight, T>& terms, PanelTerms<Weight, T> coming,
+                         Index most) {
+  const auto first = take_terms<Slots, kSlot>(coming, most);
+  terms.next_x = {first.x.w, first.x.size * Slots::kXCount * kSlot};
+  terms.next_h = {first.h.w, first.h.size * Slots::kHCount * kSlot};
 }
 
-// for_row_groups() of large weights. Not inlined: its sums take 33 KB of stack.
+// for_row_groups() of at most so many terms at a time. Not inlined: its sums take 33 KB
+// of stack.
 template <class Slots, class V, class Isa, int kSlot, class Weight, class T,
           class Finish>
 [[gnu::noinline]] void for_pieced_groups(const GateArgs<T>& g, Index panel, Index most,
@@ -149,7 +145,8 @@ template <class Slots, class V, class Isa, int kSlot, class Weight, class T,
   const auto all = panel_terms<Slots, kSlot, Weight>(g, panel);
   const Index next_panel = g.descending ? panel - 1 : panel + 1;
   const bool last = next_panel < g.panel_begin || next_panel >= g.panel_end;
-  const Index groups = (g.rows + kGroupRows - 1) / kGroupRows;
+  const bool whole = all.x.size + all.h.size <= most;
+  const Index groups = whole ? 1 : (g.rows + kGroupRows - 1) / kGroupRows;
   const Index tiles =
       (g.rows + groups * Isa::kTileRows - 1) / (groups * Isa::kTileRows);
   alignas(64) T sums[kGroupRows * kSlots * kSlot];
@@ -177,9 +174,9 @@ template <class Slots, class V, class Isa, int kSlot, class Weight, class T,
 }
 
 // Calls finish(terms) for groups of rows that together are all rows, with the terms of
-// the panel that are left to add. Of large weights those before are added here, in
-// pieces that stay in L1 for all rows of a group, while the next piece is fetched into
-// L2.
+// the panel that are left to add. Weights that L2 does not hold are fetched into it
+// beside the terms before them: those of a whole panel if L2 has room for two, else
+// pieces, whose sums are added here but for the last one.
 template <class Slots, class V, class Isa, int kSlot, class Weight, class T,
           class Finish>
 inline void for_row_groups(const GateArgs<T>& g, Index panel, const Finish& finish) {
@@ -187,9 +184,10 @@ inline void for_row_groups(const GateArgs<T>& g, Index panel, const Finish& fini
     constexpr Index kLineBytes = kSlots * kSlot * Index{sizeof(T)};
     const Index terms = (g.x != nullptr ? g.x_size : 0) + g.h_steps;
     const Index bytes = terms * kLineBytes * (g.panel_end - g.panel_begin);
-    if (bytes >= kPiecedBytes && g.rows > Isa::kTileRows && Isa::block_bytes() > 0) {
+    if (bytes > kBeyondL2 && g.rows > Isa::kTileRows && Isa::piece_bytes() > 0) {
+      const bool whole = terms * kLineBytes <= Isa::kWholeBytes;
       return for_pieced_groups<Slots, V, Isa, kSlot, Weight>(
-          g, panel, Isa::block_bytes() / kLineBytes, finish);
+          g, panel, whole ? terms : Isa::piece_bytes() / kLineBytes, finish);
     }
   }
   finish(panel_terms<Slots, kSlot, Weight>(g, panel));

@@ -28,6 +28,13 @@ template <int kFirst, int kVecs, int kSlot, class V, int kRows, int kAcc>
   }
 }
 
+// Weights that lie one behind the other.
+template <class Weight>
+struct WeightRange {
+  const Weight* begin = nullptr;
+  Index count = 0;
+};
+
 // Weights that are read after a tile's, fetched into L2 beside its terms: each time a
 // few lines, for many at once would fill the buffers that its own reads need.
 template <class Weight>
@@ -35,19 +42,28 @@ struct Ahead {
   static constexpr Index kTerms = 4;  // between two times
   const Weight* next;
   const Weight* end;
+  const Weight* later;  // a second range, after the first
+  const Weight* later_end;
   Index each;  // values at a time
 
   // The part for the rows [row, row + height) of `rows`, beside `terms` terms.
-  Ahead(const Weight* all, Index values, Index row, Index height, Index rows,
-        Index terms) {
+  Ahead(const WeightRange<Weight>& first, const WeightRange<Weight>& second, Index row,
+        Index height, Index rows, Index terms)
+      : next(first.begin + first.count * row / rows),
+        end(first.begin + first.count * (row + height) / rows),
+        later(second.begin + second.count * row / rows),
+        later_end(second.begin + second.count * (row + height) / rows) {
     constexpr Index kLine = 64 / sizeof(Weight);
     const Index times = (terms + kTerms - 1) / kTerms;
-    next = all + values * row / rows;
-    end = all + values * (row + height) / rows;
-    each = ((end - next) / kLine + times - 1) / times * kLine;
+    const Index lines = (end - next) / kLine + (later_end - later) / kLine;
+    each = (lines + times - 1) / times * kLine;
   }
   [[gnu::always_inline]] void fetch() {
-    if (next >= end) return;
+    if (next >= end) {
+      if (later >= later_end) return;
+      next = later;
+      end = later = later_end;
+    }
     prefetch<kL2>(next, each);
     next += each;
   }
@@ -212,7 +228,7 @@ struct ProductTile {
       if (__builtin_expect(g.fetch != nullptr, 0)) fetch_rows<V>(*g.fetch);
       if (next != nullptr) {
         const Index values = g.panel_size * kLine;
-        Ahead<T> ahead(next + (p - panel_begin) * values, values, row, R, g.rows,
+        Ahead<T> ahead({next + (p - panel_begin) * values, values}, {}, row, R, g.rows,
                        g.panel_size);
         accumulate_line<kVecs, kWidth>(sums, last, a, g.a_row_stride, g.panel_size, b,
                                        ahead);
