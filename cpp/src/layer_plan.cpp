@@ -31,18 +31,16 @@ Index step_rows(const LayerPlan<T>& plan) {
   return plan.rows.total() / std::max<Index>(1, plan.seq_len);
 }
 
-// Multiply-adds of a step for one row, and weights.
+// In panels, and multiply-adds of a step for one row.
 template <class T>
-double row_work(const LayerPlan<T>& plan) {
-  const Index slots = plan.cell == CellKind::rnn ? 1 : kSlots;
-  return static_cast<double>(slots * plan.padded_units) *
-         static_cast<double>(plan.input_size + plan.hidden_size);
+Index weight_count(const LayerPlan<T>& plan) {
+  return plan.panels * plan.gate_line() * (plan.input_size + plan.hidden_size);
 }
 
 // Multiply-adds of a step.
 template <class T>
 double step_work(const LayerPlan<T>& plan) {
-  return static_cast<double>(step_rows(plan)) * row_work(plan);
+  return static_cast<double>(step_rows(plan)) * static_cast<double>(weight_count(plan));
 }
 
 // Whether threads that share every step take less time than one.
@@ -57,18 +55,16 @@ bool worth_sharing(const LayerPlan<T>& plan, int threads) {
 // Too few to be shared by so many threads.
 template <class T>
 bool few_rows(const LayerPlan<T>& plan, int threads) {
-  const bool beyond_l2 = row_work(plan) * sizeof(T) >= kBeyondL2;
+  const bool beyond_l2 = weight_count(plan) * Index{sizeof(T)} >= kBeyondL2;
   return step_rows(plan) / (beyond_l2 ? kMinRowsBeyondL2 : kMinRowsPerThread) < threads;
 }
 
 template <class T>
 bool pays_ahead(const LayerPlan<T>& plan) {
-  const Index weights =
-      plan.panels * plan.gate_line() * (plan.input_size + plan.hidden_size);
   return plan.kernels->projected_steps > 0 && plan.options.plain() &&
          plan.batch_size == 1 && plan.seq_len >= kLeastStepsAhead &&
          plan.input_size >= kLeastProjected && plan.hidden_size >= kLeastUnitsAhead &&
-         weights * Index{sizeof(T)} <=
+         weight_count(plan) * Index{sizeof(T)} <=
              (l2_bytes() >= kLargeL2 ? l2_bytes() : kMostBytesAhead);
 }
 

@@ -212,6 +212,7 @@ struct Trainer<T>::Body {
     args.h_n = state;
     args.c_n = lstm ? c_of(state) : nullptr;
     args.max_threads = options.max_threads;
+    args.check_params = false;
     recurrent_forward<T>(config, args, pool, kept);
     linear_forward<T>(head_shape(steps), output, head.weight, head.bias, answers);
   }

@@ -183,6 +183,7 @@ class Step {
     args.c_n = model_.config.cell == CellKind::lstm ? c_n_ : nullptr;
     const std::uint64_t* seeds = run_.epoch.dropout_seed;
     args.dropout_seed = seeds == nullptr ? 0 : seeds[run_.progress.step];
+    args.check_params = false;
     recurrent_forward(model_.config, args, *run_.pool, tape);
   }
 

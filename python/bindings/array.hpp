@@ -148,9 +148,8 @@ inline void make_read_only(py::array& array) {
 // memory, but not if a capsule does.
 inline bool is_constant(py::handle object) {
   if (!py::isinstance<py::array>(object)) return false;
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  return !array.writeable() && array.base() &&
-         PyCapsule_IsValid(array.base().ptr(), kConstantOwner) != 0;
+  const py::object owner = py::reinterpret_borrow<py::array>(object).base();
+  return PyCapsule_IsValid(owner.ptr(), kConstantOwner) != 0;
 }
 
 }  // namespace fastlstm::bindings

@@ -264,21 +264,20 @@ class Recurrent {
       }
       return true;
     };
-    if (!all([](std::size_t, const py::object& p) { return is_constant(p); })) {
-      constants_.reset();
-      return nullptr;
-    }
     const bool same = constants_ != nullptr &&
                       params.size() == constants_->params.size() &&
                       all([&](std::size_t i, const py::object& p) {
                         return p.is(constants_->params[i]);
                       });
-    if (!same) {
-      cache_.clear();
-      constants_ = std::make_shared<Constants<T>>();
-      for (const py::handle p : params) {
-        constants_->params.push_back(py::reinterpret_borrow<py::object>(p));
-      }
+    if (same) return constants_;
+    constants_.reset();
+    if (!all([](std::size_t, const py::object& p) { return is_constant(p); })) {
+      return nullptr;
+    }
+    cache_.clear();
+    constants_ = std::make_shared<Constants<T>>();
+    for (const py::handle p : params) {
+      constants_->params.push_back(py::reinterpret_borrow<py::object>(p));
     }
     return constants_;
   }

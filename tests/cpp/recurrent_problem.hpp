@@ -73,6 +73,7 @@ class Problem {
   StepMarks marks{};
   Index checkpoint_every = 0;
   WeightCache<T>* cache = nullptr;
+  bool check_params = true;
   bool starts_from_zeros = false;  // without h0 and c0
   bool overwrites = false;         // backward: gradients that hold something else
   bool batch_first_d_x = false;    // backward: d_x is (N, T, I)
@@ -136,6 +137,7 @@ class Problem {
     args.marks = marks;
     args.checkpoint_every = checkpoint_every;
     args.cache = cache;
+    args.check_params = check_params;
     recurrent_forward(config, args, pool, tape);
   }
 

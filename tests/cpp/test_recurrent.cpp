@@ -159,6 +159,19 @@ TEST_CASE("a tape notices that a parameter changed") {
   }
 }
 
+TEST_CASE("a tape that is not to check parameters gives the same gradients") {
+  Problem<double> problem(make_config(CellKind::gru, 3, 5), 3, 2);
+  const std::vector<double> wanted = problem.gradients().flat();
+  problem.check_params = false;
+  CHECK(same_bits(problem.gradients().flat(), wanted));
+  BufferPool pool;
+  Outcome<double> outcome;
+  Tape<double> tape;
+  problem.forward(outcome, pool, &tape);
+  problem.params[0][0].back() += 1;
+  CHECK(error_of([&] { problem.backward(pool, tape); }) == "");
+}
+
 TEST_CASE("a tape notices that the instruction set changed") {
   if (available_isas().size() == 1) return;
   Taped taped(make_config(CellKind::lstm, 3, 5));

@@ -126,6 +126,7 @@ struct Tape {
   // are two directions.
   Buffer checkpoints;
   std::uint64_t dropout_seed = 0;
+  bool check_params = true;  // as forward was asked
   std::uint64_t parameter_checksum = 0;
   int width = 0;  // vector width that laid out the records
   bool used = false;
@@ -178,6 +179,8 @@ struct ForwardArgs {
   // checkpoints take as many as help in any case.
   int max_threads = 0;
   WeightCache<T>* cache = nullptr;  // for inference; null: packs in every call
+  // With a tape: backward notices changed parameters. false: the caller changes none.
+  bool check_params = true;
 };
 
 template <class T>

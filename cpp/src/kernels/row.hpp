@@ -206,8 +206,8 @@ inline void for_panel_groups(Index begin, Index end, bool half, bool descending,
         return run_group<1>(tile, whole, half);
       case 2:
         return run_group<2>(tile, whole, half);
-      default:
-        return run_group<3>(tile, whole, half);
+      default:  // without a half: see `joins`
+        return tile.template run<kRowPanels + 1, false>(whole);
     }
   };
   if (descending) rest();
