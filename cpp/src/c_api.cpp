@@ -9,6 +9,7 @@
 #include "fastlstm/fastlstm.h"
 #include "fastlstm/model.hpp"
 #include "fastlstm/stream.hpp"
+#include "fastlstm/threads.hpp"
 
 struct fastlstm_model {
   fastlstm::Model<float> model;
@@ -69,6 +70,10 @@ fastlstm_status load_into(fastlstm_model** model, const Load& load) {
 const char* fastlstm_version(void) { return FASTLSTM_VERSION; }
 
 const char* fastlstm_last_error(void) { return last_error; }
+
+fastlstm_status fastlstm_set_num_threads(int num_threads) {
+  return guarded([&] { fastlstm::set_num_threads(num_threads); });
+}
 
 fastlstm_status fastlstm_model_load(const char* path, fastlstm_model** model) {
   return load_into(model, [&] {

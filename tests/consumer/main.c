@@ -56,6 +56,11 @@ static int check_errors(const fastlstm_model* model) {
       stream != NULL) {
     return fail("no streams");
   }
+  if (fastlstm_set_num_threads(0) != FASTLSTM_INVALID_ARGUMENT ||
+      strcmp(fastlstm_last_error(),
+             "num_threads must be an integer from 1 to 1024, got 0") != 0) {
+    return fail("no threads");
+  }
   fastlstm_model_free(NULL);
   fastlstm_stream_free(NULL);
   return 0;
@@ -96,6 +101,11 @@ int main(int argc, char** argv) {
   fclose(file);
   if (fastlstm_model_predict(model, x, seq_len, batch_size, y) != FASTLSTM_OK) {
     return fail("predict");
+  }
+  if (fastlstm_set_num_threads(1) != FASTLSTM_OK ||
+      fastlstm_model_predict(model, x, seq_len, batch_size, again) != FASTLSTM_OK ||
+      memcmp(again, y, steps * y_step * sizeof(float)) != 0) {
+    return fail("one thread");
   }
   fastlstm_stream* stream = NULL;
   if (fastlstm_stream_create(model, batch_size, &stream) != FASTLSTM_OK) {

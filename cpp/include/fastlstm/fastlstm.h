@@ -42,6 +42,11 @@ FASTLSTM_API const char* fastlstm_version(void);
    "" before that. Valid until this thread's next failure. */
 FASTLSTM_API const char* fastlstm_last_error(void);
 
+/* Sets the most threads that a call may use, 1 to 1024. Before, these are
+   FASTLSTM_NUM_THREADS of the environment, or the CPUs this process may use. Results
+   never depend on it. */
+FASTLSTM_API fastlstm_status fastlstm_set_num_threads(int num_threads);
+
 /* Reads a safetensors file, or the bytes of one, which may go away afterwards. *model
    is NULL on failure. */
 FASTLSTM_API fastlstm_status fastlstm_model_load(const char* path,
