@@ -77,8 +77,8 @@ void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
   if (args.checkpoint_every == 0) tape.output = read_only(args.output);
   tape.has_state = args.h0 != nullptr;
   tape.dropout_seed = args.dropout_seed;
-  tape.check_params = args.check_params;
-  if (tape.check_params) {
+  tape.parameter_checksum.reset();
+  if (args.check_params) {
     tape.parameter_checksum = parameter_checksum(config, args.params, args.max_threads);
   }
   // No longer than the sequence, so that sums with it are small.
@@ -295,8 +295,8 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
   if (tape.width != kernels<T>().width) {
     throw std::logic_error("the instruction set changed between forward and backward");
   }
-  if (tape.check_params &&
-      tape.parameter_checksum !=
+  if (tape.parameter_checksum &&
+      *tape.parameter_checksum !=
           parameter_checksum(tape.config, args.params, args.max_threads)) {
     throw std::logic_error("params changed between forward and backward of this tape");
   }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "fastlstm/buffer.hpp"
@@ -126,8 +127,7 @@ struct Tape {
   // are two directions.
   Buffer checkpoints;
   std::uint64_t dropout_seed = 0;
-  bool check_params = true;  // as forward was asked
-  std::uint64_t parameter_checksum = 0;
+  std::optional<std::uint64_t> parameter_checksum;  // where forward was to check
   int width = 0;  // vector width that laid out the records
   bool used = false;
 };

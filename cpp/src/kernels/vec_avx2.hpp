@@ -26,10 +26,12 @@ struct Avx2Isa {
   static int block_bytes() { return large_l1() ? 32 << 10 : 20 << 10; }
   // Fewer pieces are read from L2 as fast as sums are stored and loaded again.
   static int least_pieces() { return large_l1() ? 1 : 8; }
-  // Of a panel's weights that gates fetch beside those before them: all up to
-  // kWholeBytes, else pieces; 0: none. See gates.hpp; measured with 8 to 256 rows.
-  static constexpr int kWholeBytes = 80 << 10;
-  static int piece_bytes() { return block_bytes(); }
+  // Of a panel's weights that gates take at a time, the next ones fetched beside them:
+  // all, if L2 has room for two panels, else pieces; 0: all, nothing fetched. See
+  // gates.hpp; measured with 8 to 256 rows.
+  static Index piece_bytes(Index panel) {
+    return panel <= Index{80} << 10 ? panel : block_bytes();
+  }
   // Of d_gates that the sums of d_W take for all columns before the next ones: 16 KB,
   // so that they stay in L1; three columns, too, read 21 bytes a cycle.
   static constexpr int d_gate_rows() { return 128; }

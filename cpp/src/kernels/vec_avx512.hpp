@@ -22,8 +22,10 @@ struct Avx512Isa {
   static int block_bytes() { return large_l1() ? 32 << 10 : 0; }
   static constexpr int least_pieces() { return 1; }
   // See vec_avx2.hpp; six rows read half as many weights for each multiply-add.
-  static constexpr int kWholeBytes = 480 << 10;
-  static int piece_bytes() { return large_l1() ? 128 << 10 : 0; }
+  static Index piece_bytes(Index panel) {
+    if (!large_l1()) return 0;
+    return panel <= Index{480} << 10 ? panel : Index{128} << 10;
+  }
   static int d_gate_rows() { return large_l1() ? 96 : 512; }
   // Rows summed into the gradients at once; more leave L1 between two rows of these.
   // Measured against 64 and 256.

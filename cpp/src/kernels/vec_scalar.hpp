@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "table.hpp"
+
 namespace fastlstm {
 namespace {
 
@@ -22,8 +24,7 @@ struct ScalarIsa {
   // See vec_avx2.hpp; the tile needs less.
   static constexpr int block_bytes() { return 0; }
   static constexpr int least_pieces() { return 1; }
-  static constexpr int kWholeBytes = 0;
-  static constexpr int piece_bytes() { return 0; }
+  static constexpr Index piece_bytes(Index) { return 0; }
   static constexpr int d_gate_rows() { return 512; }
   static constexpr int kAtOnceRows = 64;
   // See vec_avx512.hpp.
