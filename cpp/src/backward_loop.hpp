@@ -216,7 +216,8 @@ struct BackwardLoop {
       const Team shared = split.by_rows ? Team(0, 1) : team;
       const Team::Range units =
           halved ? products.add_halves(step, part, d_h)
-                 : products.state_gradient(step, chunk_row, part, shared, fetch, d_h);
+                 : products.state_gradient(piece_begin + step, chunk_row, part, shared,
+                                           fetch, d_h);
       if (special) finish_state(t, part, units);
     }
     if (!split.by_rows && !halved) team.barrier();

@@ -14,13 +14,10 @@ namespace fastlstm {
 // be mostly padding.
 constexpr Index kNarrowInput = 8;
 
-// See single_row(); measured with hidden 133 (faster unpacked) and 785 (slower).
-constexpr Index kUnpackedBytes = 512 << 10;
-constexpr Index kUnpackedSteps = 4;
-// Such a row in L2 of kHalvedUnits and more goes back in two halves of the panels,
-// whose sums are added at the end: a thread reads no weights and no d_gates but its
-// own, and a step has one barrier instead of two. More halves would cost one thread
-// more.
+// A row alone whose W_hh is in L2, of kHalvedUnits and more goes back in two halves of
+// the panels, whose sums are added at the end: a thread reads no weights and no d_gates
+// but its own, and a step has one barrier instead of two. More halves would cost one
+// thread more.
 constexpr int kHalves = 2;
 
 template <class T>
@@ -32,23 +29,17 @@ struct BackwardProducts {
   Index seq_len;                     // of the whole sequence
   T* columns_x = nullptr;  // W_ih for d_x: in column blocks, or in panels if narrow
   T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
-  T* halves = nullptr;     // d_h of each half of the panels, of two steps
+  const T* panels_h = nullptr;  // W_hh in panels, where reads_panels()
+  T* own_panels = nullptr;      // these, where forward's are not there
+  T* sums = nullptr;            // of their product
+  T* halves = nullptr;          // d_h of each half of the panels, of two steps
 
   Index blocks(Index cols) const {
     return (cols + plan.gate_line() - 1) / plan.gate_line();
   }
-  // A batch of one reads W_hh where it lies, if it stays in L2 or the steps are too few
-  // to repay packing: rows that straddle cache lines are read at half speed from L3.
-  bool single_row() const {
-    return plan.batch_size == 1 && (in_l2() || seq_len <= kUnpackedSteps);
-  }
-  bool in_l2() const {
-    return plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)} <=
-           kUnpackedBytes;
-  }
-  bool halved() const {
-    return plan.batch_size == 1 && in_l2() && plan.hidden_size >= kHalvedUnits;
-  }
+  bool from_panels() const { return reads_panels(plan, seq_len); }
+  bool single_row() const { return plan.batch_size == 1 && !from_panels(); }
+  bool halved() const { return row_in_l2(plan) && plan.hidden_size >= kHalvedUnits; }
   // The panels of the halves [first, last).
   Team::Range half_panels(Index first, Index last) const {
     return {plan.panels * first / kHalves, plan.panels * last / kHalves};
@@ -65,9 +56,15 @@ struct BackwardProducts {
     const auto padded = [&](Index cols) {
       return (cols + plan.width - 1) / plan.width * plan.width;
     };
-    const Index h_lines = single_row() ? 0 : lanes * slots_of(plan.map_h);
+    const Index h_lines = lanes * slots_of(plan.map_h);
     const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
-    columns_h = arena.take<T>(checked_product(h_lines, padded(plan.hidden_size)));
+    const bool own = from_panels() && args.packed_h == nullptr;
+    columns_h = arena.take<T>(
+        checked_product(plan.batch_size == 1 ? 0 : h_lines, padded(plan.hidden_size)));
+    own_panels = arena.take<T>(checked_product(own ? h_lines : 0, plan.hidden_size));
+    panels_h = own ? own_panels : args.packed_h;
+    sums = arena.take<T>(from_panels() ? checked_product(plan.hidden_size, plan.width)
+                                       : 0);
     columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
   }
 
@@ -78,7 +75,11 @@ struct BackwardProducts {
   // All threads of the team call this; ends with a barrier.
   void pack_columns(const Team& team) const {
     const Kernels<T>& k = *plan.kernels;
-    if (!single_row()) {
+    if (from_panels() && args.packed_h == nullptr) {
+      const Team::Range h = team.share(plan.panels);
+      k.pack_panels(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
+                    own_panels);
+    } else if (plan.batch_size > 1) {
       const Team::Range h = team.share(blocks(plan.hidden_size));
       k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
                      h.end, columns_h);
@@ -107,7 +108,8 @@ struct BackwardProducts {
   }
 
   // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part; `fetch` goes on
-  // meanwhile. Returns the units that this thread has computed.
+  // meanwhile. step: of the whole, for the order of panels is that of their sums.
+  // Returns the units that this thread has computed.
   Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
                              const Team& team, FetchArgs<T>* fetch, T* d_h) const {
     const bool dropped = previous.factors != nullptr;
@@ -121,6 +123,11 @@ struct BackwardProducts {
       plan.kernels->row_product({&plan.map_h, units.begin, units.end, plan.hidden_size,
                                  a.a, a.a_panel_stride, 0, plan.panels,
                                  args.params.weight_hh, a.c, a.accumulate});
+    } else if (from_panels()) {
+      units = team.share(plan.hidden_size, plan.width);
+      plan.kernels->panel_product(
+          {&plan.map_h, plan.panels, plan.hidden_size, units.begin, units.end,
+           step % 2 != 0, a.a, a.a_panel_stride, panels_h, sums, a.c, a.accumulate});
     } else {
       const Team::Range range = team.share(blocks(plan.hidden_size));
       a.block_begin = range.begin;

@@ -21,7 +21,8 @@ struct LayerForward {
   T* c_n;
   T* records;  // for all steps, rows and panels, see record_rows(); null: nothing kept
   RecordCut* record_cut;           // set where records are kept
-  const PackedWeights<T>* packed;  // null: packed by the call
+  const PackedWeights<T>* packed;  // null: of the call alone
+  bool packs;                      // the call is to fill `packed`
   RecurrentDropout dropout;
   // For zoneout; training: it draws; index: of the layer and direction, in the order of
   // the parameters; source (N): the n that each row stands for, null: its place.
@@ -45,6 +46,7 @@ struct LayerBackward {
   const T* d_c_n;
   const T* records;
   RecordCut record_cut;
+  const T* packed_h;  // W_hh as forward has packed it, or null; see reads_panels()
   RecurrentDropout dropout;
   SequenceView<T> d_x;  // data may be null
   bool accumulate_d_x;  // the other direction has written d_x before

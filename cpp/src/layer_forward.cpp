@@ -84,7 +84,8 @@ struct DirectionForward {
 
   // All threads of the team call this.
   void run(const Team& team) {
-    if (args.packed == nullptr) pack_weights(plan, args.params, team, loop.packed);
+    if (args.packed == nullptr || args.packs)
+      pack_weights(plan, args.params, team, loop.packed);
     if (loop.keep() && team.rank() == 0) {
       const bool packed_rows = plan.rows.offsets != nullptr;
       *args.record_cut =

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "checkpoints.hpp"
 #include "general.hpp"
@@ -64,9 +65,21 @@ void check_options(const RecurrentConfig& config) {
   }
 }
 
+// Of the parameters that backward reads again.
+template <class T>
+std::uint64_t checksum_to_check(const RecurrentConfig& config, bool keeps_weights,
+                                const LayerArrays<const T>* params, int max_threads) {
+  std::vector<LayerArrays<const T>> read(
+      params, params + config.num_layers * config.directions());
+  for (LayerArrays<const T>& layer : read) {
+    if (keeps_weights) layer.weight_hh = nullptr;
+  }
+  return parameter_checksum<T>(config, read.data(), max_threads);
+}
+
 template <class T>
 void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
-                BufferPool& pool, Tape<T>& tape) {
+                bool keeps_weights, BufferPool& pool, Tape<T>& tape) {
   const Index layers = config.num_layers * config.directions();
   const Index h_state = layers * args.batch_size * config.output_size();
   const Index c_state = layers * args.batch_size * config.hidden_size;
@@ -79,7 +92,8 @@ void begin_tape(const RecurrentConfig& config, const ForwardArgs<T>& args,
   tape.dropout_seed = args.dropout_seed;
   tape.parameter_checksum.reset();
   if (args.check_params) {
-    tape.parameter_checksum = parameter_checksum(config, args.params, args.max_threads);
+    tape.parameter_checksum =
+        checksum_to_check(config, keeps_weights, args.params, args.max_threads);
   }
   // No longer than the sequence, so that sums with it are small.
   tape.checkpoint_every =
@@ -115,11 +129,15 @@ namespace {
 template <class T>
 void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
                     const RowOrder& order, BufferPool& pool, Tape<T>* tape) {
+  const SequenceRows rows = rows_of(order, args.batch_size);
+  // All layers and directions do, or none.
+  const bool keeps_weights =
+      tape != nullptr && args.checkpoint_every == 0 &&
+      reads_panels(make_plan<T>(config, 0, false, rows), rows.seq_len);
   if (tape != nullptr) {
-    begin_tape(config, args, pool, *tape);
+    begin_tape(config, args, keeps_weights, pool, *tape);
     if (tape->checkpoint_every > 0) return checkpointed_forward(args, pool, *tape);
   }
-  const SequenceRows rows = rows_of(order, args.batch_size);
   const Index directions = config.directions();
   const Index units = directions * config.output_size();
   const Index steps = rows.total();
@@ -142,6 +160,7 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
     }
     std::array<LayerPlan<T>, 2> plans{};
     std::array<LayerForward<T>, 2> passes{};
+    std::array<PackedWeights<T>, 2> weights{};
     for (Index direction = 0; direction < directions; ++direction) {
       const Index i = layer * directions + direction;
       LayerPlan<T>& plan = plans[static_cast<std::size_t>(direction)];
@@ -162,6 +181,13 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
         tape->records.push_back(take<T>(pool, plan.record_count()));
         pass.records = tape->records.back().template as<T>();
         pass.record_cut = &tape->record_cuts[static_cast<std::size_t>(i)];
+        if (keeps_weights) {
+          PackedWeights<T>& kept = weights[static_cast<std::size_t>(direction)];
+          tape->weights.push_back(acquire_pieces(
+              pool, [&](Arena& arena) { kept = take_weights(plan, arena); }));
+          pass.packed = &kept;
+          pass.packs = true;
+        }
         if (!config.options.plain()) {
           tape->vectors.push_back(keep_vectors(plan, args.params[i], pool));
         }
@@ -232,6 +258,10 @@ void backward_layers(const BackwardArgs<T>& args, BufferPool& pool,
       pass.accumulate_d_x = direction > 0;
       LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
       plan.max_threads = args.max_threads;
+      if (!tape.weights.empty()) {
+        Arena arena(tape.weights[static_cast<std::size_t>(i)].data());
+        pass.packed_h = take_weights(plan, arena).h;
+      }
       (config.options.plain() ? layer_backward<T> : general_backward<T>)(plan, pass,
                                                                          pool);
     }
@@ -296,8 +326,8 @@ void recurrent_backward(const BackwardArgs<T>& args, BufferPool& pool, Tape<T>& 
     throw std::logic_error("the instruction set changed between forward and backward");
   }
   if (tape.parameter_checksum &&
-      *tape.parameter_checksum !=
-          parameter_checksum(tape.config, args.params, args.max_threads)) {
+      *tape.parameter_checksum != checksum_to_check(tape.config, !tape.weights.empty(),
+                                                    args.params, args.max_threads)) {
     throw std::logic_error("params changed between forward and backward of this tape");
   }
   tape.used = true;

@@ -179,8 +179,8 @@ Index tape_bytes(const Tape<T>& tape) {
       tape.checkpoints.capacity() +
       (tape.order.source.size() + tape.order.offsets.size()) * sizeof(Index) +
       tape.order.flags.size() + tape.order.any.size();
-  for (const auto* buffers :
-       {&tape.records, &tape.vectors, &tape.layer_outputs, &tape.dropped_outputs}) {
+  for (const auto* buffers : {&tape.records, &tape.vectors, &tape.weights,
+                              &tape.layer_outputs, &tape.dropped_outputs}) {
     for (const Buffer& buffer : *buffers) bytes += buffer.capacity();
   }
   return static_cast<Index>(bytes);

@@ -243,6 +243,7 @@ struct Trainer<T>::Body {
     recurrent_backward<T>(args, pool, tape);
     // The buffers go home, the vectors keep their memory.
     tape.records.clear();
+    tape.weights.clear();
     tape.layer_outputs.clear();
     tape.vectors.clear();
     tape.state.reset();

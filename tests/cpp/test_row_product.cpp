@@ -1,5 +1,6 @@
-// The product of one row of gates with unpacked weights, and the checksum of
-// parameters.
+// The products of one row of gates with unpacked weights and with panels, and the
+// checksum of parameters.
+#include <cmath>
 #include <utility>
 
 #include "layouts.hpp"
@@ -46,6 +47,47 @@ void check_row_product(CellKind cell, Index units, Index cols, bool accumulate) 
   REQUIRE(same_bits(c, wanted));
 }
 
+// Against the plain sums, which have another order.
+template <class T>
+void check_panel_product(CellKind cell, Index units, Index cols, bool accumulate,
+                         bool descending) {
+  const LayerPlan<T> plan = small_plan<T>(cell, 1, 1, units);
+  const PanelMap& map = plan.map_h;
+  const Index line = slots_of(map) * plan.width;
+  Random<T> random(static_cast<std::uint64_t>(units * 100 + cols));
+  const std::vector<T> packed = random.array(plan.panels * cols * line);
+  const std::vector<T> a = random.array(plan.panels * line);
+  const std::vector<T> before = random.array(cols + 2);
+
+  std::vector<T> wanted = before;
+  for (Index col = 0; col < cols; ++col) {
+    T& sum = wanted[static_cast<std::size_t>(col)];
+    if (!accumulate) sum = T(0);
+    for (Index p = 0; p < plan.panels; ++p) {
+      for (Index j = 0; j < line; ++j) {
+        sum += at(a, p * line + j) * at(packed, (p * cols + col) * line + j);
+      }
+    }
+  }
+
+  std::vector<T> whole = before;
+  std::vector<T> parts = before;
+  std::vector<T> sums(static_cast<std::size_t>(cols * plan.width));
+  const auto run = [&](Index begin, Index end, std::vector<T>& c) {
+    plan.kernels->panel_product({&map, plan.panels, cols, begin, end, descending,
+                                 a.data(), line, packed.data(), sums.data(), c.data(),
+                                 accumulate});
+  };
+  run(0, cols, whole);
+  for (Index col = 0; col < cols + 2; ++col) {
+    const T bound = static_cast<T>(1e-5 * static_cast<double>(plan.panels * line));
+    REQUIRE(std::abs(at(whole, col) - at(wanted, col)) <= bound);
+  }
+  run(0, cols / 3, parts);
+  run(cols / 3, cols, parts);
+  REQUIRE(same_bits(parts, whole));
+}
+
 std::vector<std::uint64_t> checksum_of(const std::vector<char>& data,
                                        std::size_t bytes) {
   std::vector<std::uint64_t> sums(kChecksumLanes, 1);
@@ -65,6 +107,22 @@ TEST_CASE_TEMPLATE("row_product", T, float, double) {
           if (cols < 1) continue;
           for (const bool accumulate : {false, true}) {
             check_row_product<T>(cell, units, cols, accumulate);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE_TEMPLATE("panel_product", T, float, double) {
+  for_each_isa([] {
+    const Index width = kernels<T>().width;
+    for (const CellKind cell : kCells) {
+      for (const Index units : tail_sizes(width)) {
+        for (const Index cols : {Index{1}, Index{7}, 2 * width + 1}) {
+          for (const bool accumulate : {false, true}) {
+            check_panel_product<T>(cell, units, cols, accumulate, false);
+            check_panel_product<T>(cell, units, cols, accumulate, true);
           }
         }
       }

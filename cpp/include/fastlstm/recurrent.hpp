@@ -116,10 +116,13 @@ struct Tape {
   SequenceView<const T> x{};
   SequenceView<const T> output{};
   bool has_state = false;
-  Buffer state;                         // h0 (L*D, N, O), then c0 (L*D, N, H)
-  std::vector<Buffer> records;          // L*D: gates (and c) of every step
-  std::vector<RecordCut> record_cuts;   // L*D
-  std::vector<Buffer> vectors;          // L*D, of variants: what reading gates takes
+  Buffer state;                        // h0 (L*D, N, O), then c0 (L*D, N, H)
+  std::vector<Buffer> records;         // L*D: gates (and c) of every step
+  std::vector<RecordCut> record_cuts;  // L*D
+  std::vector<Buffer> vectors;         // L*D, of variants: what reading gates takes
+  // L*D, of a batch of one of large layers: the weights as forward has packed them.
+  // Backward reads W_hh there, whatever has become of the parameter since.
+  std::vector<Buffer> weights;
   std::vector<Buffer> layer_outputs;    // L-1: (T, N, D*O)
   std::vector<Buffer> dropped_outputs;  // L-1, if dropout > 0: the next layer's input
   // With checkpoints, instead of these: the states before every k-th step of each

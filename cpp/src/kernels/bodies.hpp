@@ -87,6 +87,7 @@ const Kernels<T>& kernel_table() {
       product<V, Isa>,
       narrow_product<V>,
       row_product<V>,
+      panel_product<V>,
       outer<V, Isa>,
       outer_rows<V, Isa>,
       column_sum<V>,

@@ -444,6 +444,77 @@ void row_product(const RowProductArgs<T>& g) {
   }
 }
 
+// sums[k] = [sums[k] +] sum over the slots of kPanels panels of a[p][s] * w[p][k][s],
+// for the columns k of the call.
+template <class V, int kPanels, int kCount, class T>
+inline void panel_lanes_product(const PanelProductArgs<T>& g, const T* a, const T* w,
+                                bool first) {
+  constexpr int kWidth = V::kWidth;
+  constexpr Index kLine = kCount * kWidth;
+  V left[kPanels][kCount];
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kCount; ++s) {
+      left[p][s] = V::load(a + p * g.a_panel_stride + s * kWidth);
+    }
+  }
+  const Index step = g.descending ? -1 : 1;
+  const Index begin = g.descending ? g.col_end - 1 : g.col_begin;
+  w += begin * kLine;
+  T* sums = g.sums + begin * kWidth;
+#pragma GCC unroll 4
+  for (Index left_cols = g.col_end - g.col_begin; left_cols > 0; --left_cols) {
+    V sum[kPanels];
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) {
+      const T* line = w + p * g.cols * kLine;
+      sum[p] = left[p][0] * V::load(line);
+#pragma GCC unroll 4
+      for (int s = 1; s < kCount; ++s) {
+        sum[p] = fma(left[p][s], V::load(line + s * kWidth), sum[p]);
+      }
+    }
+    V all = sum[0];
+    if constexpr (kPanels > 1) all = all + sum[1];
+    if (!first) all = V::load(sums) + all;
+    all.store(sums);
+    w += step * kLine;
+    sums += step * kWidth;
+  }
+}
+
+// One row times panels as forward reads them: dot products, whose lanes wait in `sums`
+// from two panels to the next two, so that all is read as it lies in memory.
+template <class V, int kCount, class T>
+inline void panel_columns(const PanelProductArgs<T>& g) {
+  constexpr Index kLine = kCount * V::kWidth;
+  const auto run = [&](Index p, Index count, bool first) {
+    const T* a = g.a + p * g.a_panel_stride;
+    const T* w = g.packed + p * g.cols * kLine;
+    if (count == 1) return panel_lanes_product<V, 1, kCount>(g, a, w, first);
+    panel_lanes_product<V, 2, kCount>(g, a, w, first);
+  };
+  const Index pairs = (g.panels + 1) / 2;
+  for (Index i = 0; i < pairs; ++i) {
+    const Index pair = g.descending ? pairs - 1 - i : i;
+    run(2 * pair, 2 * pair + 1 < g.panels ? 2 : 1, i == 0);
+  }
+  for (Index k = g.col_begin; k < g.col_end; ++k) {
+    const T sum = reduce_add(V::load(g.sums + k * V::kWidth));
+    g.c[k] = g.accumulate ? g.c[k] + sum : sum;
+  }
+}
+
+template <class V, class T = typename V::Value>
+void panel_product(const PanelProductArgs<T>& g) {
+  if (g.map->slot_end - g.map->slot_begin == kSlots) {
+    panel_columns<V, kSlots>(g);
+  } else {
+    panel_columns<V, kSlots - 1>(g);
+  }
+}
+
 // kTile columns: d_w[c][s] = [d_w +] sum over k of a[k][c] * d_gates[k][s].
 // Slots are kSlot values apart, of which V holds the real ones.
 template <class V, int kSlot, int kTile, int kVecs, class T>

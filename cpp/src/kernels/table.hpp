@@ -198,6 +198,24 @@ struct RowProductArgs {
   bool accumulate;
 };
 
+// c[col] = [c +] sum over panels and slots of a[p][s] w[p][col][s]: one row of d_gates
+// times W_hh in the panels that forward reads, as dot products. The order of panels is
+// that of the sums.
+template <class T>
+struct PanelProductArgs {
+  const PanelMap* map;
+  Index panels;
+  Index cols;
+  Index col_begin, col_end;  // columns of this call
+  bool descending;           // in which order panels and columns are read
+  const T* a;                // (P, slots * W) at a_panel_stride
+  Index a_panel_stride;
+  const T* packed;  // (P, cols, slots * W)
+  T* sums;          // scratch: (cols, W)
+  T* c;
+  bool accumulate;
+};
+
 // The same as product for few columns, as dot products: b is (panels, cols,
 // panel_size), the layout of pack_panels, panel_size 4 W, or 3 W as x of a GRU has it;
 // the sum of an element runs in lanes, four vectors side by side. block_begin,
@@ -338,6 +356,7 @@ struct Kernels {
   void (*product)(const ProductArgs<T>&);
   void (*narrow_product)(const ProductArgs<T>&);
   void (*row_product)(const RowProductArgs<T>&);
+  void (*panel_product)(const PanelProductArgs<T>&);
   void (*outer)(const OuterArgs<T>&);
   // w[row, col] = [w +] the same sums, to the same bits as outer and unpack_panel.
   void (*outer_rows)(const PanelMap& map, Index panel, const OuterSums<T>&, T* w,
