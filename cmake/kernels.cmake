@@ -1,3 +1,5 @@
+include(CheckCXXSourceCompiles)
+
 # fastlstm_add_kernels(target): one translation unit of kernels for each instruction set
 # of the target processor, each with its own flags. The rest of the core is built for the
 # baseline (x86-64, armv8-a): an instruction set is used only after the CPU was asked.
@@ -12,10 +14,20 @@ function(fastlstm_add_kernels target)
     target_sources(${target} PRIVATE ${dir}/avx2.cpp ${dir}/avx512.cpp)
     set_source_files_properties(${dir}/avx2.cpp TARGET_DIRECTORY ${target}
       PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma")
+    set(avx512
+      -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512 ${intrinsics})
     set_source_files_properties(${dir}/avx512.cpp TARGET_DIRECTORY ${target}
-      PROPERTIES COMPILE_OPTIONS
-      "-mavx512f;-mavx512vl;-mavx512bw;-mavx512dq;-mfma;-mprefer-vector-width=512;${intrinsics}")
+      PROPERTIES COMPILE_OPTIONS "${avx512}")
     target_compile_definitions(${target} PRIVATE FASTLSTM_X86=1)
+    # Its instructions are written as assembly. Only Linux is asked for leave to use them.
+    check_cxx_source_compiles(
+      "int main() { asm volatile(\"tdpbf16ps %tmm2, %tmm1, %tmm0\"); }" FASTLSTM_HAS_AMX)
+    if(FASTLSTM_HAS_AMX AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
+      target_sources(${target} PRIVATE ${dir}/amx.cpp)
+      set_source_files_properties(${dir}/amx.cpp TARGET_DIRECTORY ${target}
+        PROPERTIES COMPILE_OPTIONS "${avx512}")
+      target_compile_definitions(${target} PRIVATE FASTLSTM_AMX=1)
+    endif()
   elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
     target_sources(${target} PRIVATE ${dir}/neon.cpp)
     target_compile_definitions(${target} PRIVATE FASTLSTM_AARCH64=1)

@@ -93,7 +93,8 @@ struct BackwardLoop {
 
   void measure_records() {
     const Index w_hh = kSlots * plan.hidden_size * plan.hidden_size;
-    fetches = plan.lstm() && w_hh * Index{sizeof(T)} <= kFetchedBytes &&
+    fetches = plan.lstm() && !plan.triples &&
+              w_hh * Index{sizeof(T)} <= kFetchedBytes &&
               plan.record_count() * Index{sizeof(T)} > kFetchedBytes;
   }
   void measure_chunks() {
@@ -120,11 +121,11 @@ struct BackwardLoop {
                      split.by_rows ? part.rows : team.share(all.end));
       // A thread's own rows where it has whole ones: a line of d_gates that another CPU
       // has read is slow to write again.
-      if (args.d_x.data != nullptr && split.by_rows) {
+      if (products.d_x_by_chunks() && split.by_rows) {
         products.input_gradient(chunk, begin, end, part.rows, Team(0, 1));
       }
       team.barrier();
-      if (args.d_x.data != nullptr && !split.by_rows) {
+      if (products.d_x_by_chunks() && !split.by_rows) {
         products.input_gradient(chunk, begin, end, all, team);
       }
       if (from >= piece_begin) {
@@ -212,14 +213,17 @@ struct BackwardLoop {
     const bool wanted = piece_begin + step > 0 || args.d_h0 != nullptr;
     if (halved && wanted) products.half_products(step, chunk_row, team);
     if (!split.by_rows) team.barrier();
-    if (wanted) {
-      const Team shared = split.by_rows ? Team(0, 1) : team;
-      const Team::Range units =
-          halved ? products.add_halves(step, part, d_h)
-                 : products.state_gradient(piece_begin + step, chunk_row, part, shared,
-                                           fetch, d_h);
-      if (special) finish_state(t, part, units);
+    const Team shared = split.by_rows ? Team(0, 1) : team;
+    Team::Range units{};
+    if (plan.triples) {
+      units = products.triple_gradients(t, step, chunk_row, part, shared, team.rank(),
+                                        wanted ? d_h : nullptr);
+    } else if (wanted) {
+      units = halved ? products.add_halves(step, part, d_h)
+                     : products.state_gradient(piece_begin + step, chunk_row, part,
+                                               shared, fetch, d_h);
     }
+    if (wanted && special) finish_state(t, part, units);
     if (!split.by_rows && !halved) team.barrier();
   }
 
@@ -361,7 +365,7 @@ struct BackwardLoop {
   }
 
   // All scratch but the weights of the products and the sums of the weight gradient.
-  void take(Arena& arena) {
+  void take(Arena& arena, int threads) {
     const auto rows_of = [&](Index rows, Index values) {
       return arena.take<T>(checked_product(rows, values));
     };
@@ -377,8 +381,8 @@ struct BackwardLoop {
     held_d_c = rows_of(held, c_lanes);
     zeros = arena.take<T>(plan.padded_units);
     previous.take(arena, args.dropout);
-    weights.take_operands(arena);
-    products.take_halves(arena);
+    weights.take_operands(arena, threads);
+    products.take_scratch(arena, threads);
   }
 
   void begin_state() {

@@ -6,13 +6,10 @@
 
 #include <algorithm>
 
+#include "triple_products.hpp"
 #include "weight_gradient.hpp"
 
 namespace fastlstm {
-
-// With fewer inputs than this, d_x is a dot product for each input: column blocks would
-// be mostly padding.
-constexpr Index kNarrowInput = 8;
 
 // A row alone whose W_hh is in L2, of kHalvedUnits and more goes back in two halves of
 // the panels, whose sums are added at the end: a thread reads no weights and no d_gates
@@ -33,6 +30,7 @@ struct BackwardProducts {
   T* own_panels = nullptr;      // these, where forward's are not there
   T* sums = nullptr;            // of their product
   T* halves = nullptr;          // d_h of each half of the panels, of two steps
+  TripleProducts<T> triples{plan, args};
 
   Index blocks(Index cols) const {
     return (cols + plan.gate_line() - 1) / plan.gate_line();
@@ -48,6 +46,8 @@ struct BackwardProducts {
     const Team::Range own = team.share(kHalves);
     return half_panels(own.begin, own.end);
   }
+  // Whether d_x comes chunk by chunk; else step by step, with d_h.
+  bool d_x_by_chunks() const { return args.d_x.data != nullptr && !triples.with_d_x(); }
   bool narrow() const { return plan.input_size < kNarrowInput; }
 
   // The weights packed for d_h and d_x, which pack_columns fills.
@@ -57,19 +57,28 @@ struct BackwardProducts {
       return (cols + plan.width - 1) / plan.width * plan.width;
     };
     const Index h_lines = lanes * slots_of(plan.map_h);
-    const Index x_lines = args.d_x.data == nullptr ? 0 : lanes * slots_of(plan.map_x);
+    const Index x_lines = d_x_by_chunks() ? lanes * slots_of(plan.map_x) : 0;
+    const bool by_columns = plan.batch_size > 1 && !plan.triples;
     const bool own = from_panels() && args.packed_h == nullptr;
     columns_h = arena.take<T>(
-        checked_product(plan.batch_size == 1 ? 0 : h_lines, padded(plan.hidden_size)));
+        checked_product(by_columns ? h_lines : 0, padded(plan.hidden_size)));
     own_panels = arena.take<T>(checked_product(own ? h_lines : 0, plan.hidden_size));
     panels_h = own ? own_panels : args.packed_h;
     sums = arena.take<T>(from_panels() ? checked_product(plan.hidden_size, plan.width)
                                        : 0);
     columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
+    triples.take_columns(arena);
+  }
+  void share_columns(const BackwardProducts& other) {
+    columns_x = other.columns_x;
+    columns_h = other.columns_h;
+    triples.w_x = other.triples.w_x;
+    triples.w_h = other.triples.w_h;
   }
 
-  void take_halves(Arena& arena) {
+  void take_scratch(Arena& arena, int threads) {
     halves = arena.take<T>(halved() ? 2 * kHalves * plan.padded_units : 0);
+    triples.take_scratch(arena, threads);
   }
 
   // All threads of the team call this; ends with a barrier.
@@ -79,12 +88,14 @@ struct BackwardProducts {
       const Team::Range h = team.share(plan.panels);
       k.pack_panels(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
                     own_panels);
+    } else if (plan.triples) {
+      triples.pack(team);
     } else if (plan.batch_size > 1) {
       const Team::Range h = team.share(blocks(plan.hidden_size));
       k.pack_columns(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin,
                      h.end, columns_h);
     }
-    if (args.d_x.data != nullptr) {
+    if (d_x_by_chunks()) {
       const Team::Range x =
           team.share(narrow() ? plan.panels : blocks(plan.input_size));
       (narrow() ? k.pack_panels : k.pack_columns)(plan.map_x, args.params.weight_ih,
@@ -140,6 +151,30 @@ struct BackwardProducts {
       units = {std::min(range.begin * plan.gate_line(), plan.hidden_size),
                std::min(range.end * plan.gate_line(), plan.hidden_size)};
     }
+    if (dropped) add_dropped(part, units, d_h);
+    return units;
+  }
+
+  // The same with triples, on top of which comes d_x of time t; d_h null: only that.
+  // rank: of the thread, also where `team` is it alone.
+  Team::Range triple_gradients(Index t, Index step, Index chunk_row, const Part& part,
+                               const Team& team, int rank, T* d_h) const {
+    TripleProductArgs<T> a =
+        triples.product_args(weights.d_gates_of(0, chunk_row), weights.d_gate_panel(),
+                             part.row_count(), rank);
+    a.descending = step % 2 != 0;
+    if (triples.with_d_x()) {
+      a.x = triples.target_x(team, plan.rows.at(args.d_x, t, part.rows.begin));
+    }
+    const bool dropped = previous.factors != nullptr;
+    if (d_h != nullptr) {
+      T* const out = dropped ? previous.dropped_h : d_h;
+      a.h = triples.target_h(team, out + part.rows.begin * plan.padded_units);
+      a.h.accumulate = plan.cell == CellKind::gru && !dropped;
+    }
+    plan.kernels->triples.product(a);
+    const Team::Range units = {std::min(a.h.pair_begin * kPairRows, plan.hidden_size),
+                               std::min(a.h.pair_end * kPairRows, plan.hidden_size)};
     if (dropped) add_dropped(part, units, d_h);
     return units;
   }

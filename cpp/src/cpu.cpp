@@ -4,7 +4,35 @@
 #include <fstream>
 #include <string>
 
+#if defined(FASTLSTM_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace fastlstm {
+
+#if defined(FASTLSTM_AMX)
+namespace {
+
+// Whether the CPU multiplies tiles of bfloat16, and the operating system, which has to
+// be asked once by every process, saves the tiles.
+bool ask_for_amx() {
+  constexpr unsigned kTile = 1u << 24;
+  constexpr unsigned kBFloat16 = 1u << 22;
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  if ((d & kTile) == 0 || (d & kBFloat16) == 0) return false;
+  constexpr int kRequestPermission = 0x1023;
+  constexpr int kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+#endif
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names = {"scalar"};
@@ -16,6 +44,10 @@ std::vector<std::string> available_isas() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
       names.emplace_back("avx512");
+#if defined(FASTLSTM_AMX)
+      static const bool amx = ask_for_amx();
+      if (amx) names.emplace_back("amx");
+#endif
     }
   }
 #elif defined(FASTLSTM_AARCH64)

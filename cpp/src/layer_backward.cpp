@@ -88,7 +88,7 @@ struct JointBackward {
     columns =
         acquire_pieces(pool, [&](Arena& arena) { loop.products.take_columns(arena); });
     memory = acquire_pieces(pool, [&](Arena& arena) {
-      loop.take(arena);
+      loop.take(arena, split.threads);
       loop.weights.take_sums(arena);
     });
     loop.begin_state();
@@ -135,11 +135,13 @@ struct GroupedBackward {
       const Team::Range rows = Team(static_cast<int>(group), static_cast<int>(groups))
                                    .share(plan.batch_size);
       parts.push_back(std::make_unique<RowGroup<T>>(plan, args, rows));
-      Arena arena;
-      parts.back()->loop.take(arena);
-      most = std::max(most, arena.used());
     }
     share_threads();
+    for (const auto& part : parts) {
+      Arena arena;
+      part->loop.take(arena, split.threads);
+      most = std::max(most, arena.used());
+    }
     keeps_scratch = pieces || split.threads > 1;
     scratch.resize(keeps_scratch ? parts.size() : static_cast<std::size_t>(threads));
     memory = acquire_pieces(pool, [&](Arena& arena) {
@@ -192,9 +194,8 @@ struct GroupedBackward {
     if (team.rank() == 0) {
       if (end == plan.seq_len) {
         Arena arena(scratch[static_cast<std::size_t>(block)]);
-        part.loop.take(arena);
-        part.loop.products.columns_x = joint.products.columns_x;
-        part.loop.products.columns_h = joint.products.columns_h;
+        part.loop.take(arena, split.threads);
+        part.loop.products.share_columns(joint.products);
         part.loop.weights.sum_into(sums[static_cast<std::size_t>(group)]);
         part.loop.begin_state();
       }

@@ -68,6 +68,13 @@ bool pays_ahead(const LayerPlan<T>& plan) {
              (l2_bytes() >= kLargeL2 ? l2_bytes() : kMostBytesAhead);
 }
 
+template <class T>
+bool pays_triples(const LayerPlan<T>& plan) {
+  return plan.kernels->triples.product != nullptr && plan.options.plain() &&
+         plan.batch_size >= kLeastTripleRows &&
+         weight_count(plan) >= kLeastTripleWeights;
+}
+
 }  // namespace
 
 template <class T>
@@ -95,6 +102,7 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
   plan.record = (config.cell == CellKind::lstm ? kSlots + 1 : kSlots) * plan.width;
   if (config.options.layer_norm) plan.record += (kSlots + 2) * plan.width;
   plan.projects_ahead = pays_ahead(plan);
+  plan.triples = pays_triples(plan);
 
   const Index h = plan.hidden_size;
   PanelMap map{h, plan.panel_units, {}, {}, 0, kSlots};

@@ -26,6 +26,13 @@ constexpr Index kLeastUnitsAhead = 64;
 constexpr Index kMostBytesAhead = 16 << 20;
 constexpr Index kLargeL2 = 2 << 20;
 
+// Backward's products are of triples from so many rows and weights (in panels) on: with
+// fewer, cutting the numbers takes longer than matrix units save, and threads that
+// share the rows leave tiles half empty. Measured with 8 to 128 rows on one and two
+// threads, and with hidden 24 to 1024 of every cell.
+constexpr Index kLeastTripleRows = 32;
+constexpr Index kLeastTripleWeights = 20 << 10;
+
 template <class T>
 struct LayerPlan {
   const Kernels<T>* kernels;
@@ -48,6 +55,7 @@ struct LayerPlan {
   PanelMap map_h;       // rows of weight_hh
   int max_threads = 0;  // 0: as many as help
   bool projects_ahead;  // see kLeastStepsAhead
+  bool triples;         // backward's products are of triples, see kLeastTripleRows
 
   bool lstm() const { return cell == CellKind::lstm; }
   Index gate_line() const { return kSlots * width; }

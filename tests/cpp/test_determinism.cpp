@@ -430,6 +430,9 @@ TEST_CASE("training gives the same bits on any threads and in every run") {
       {{12, 80, 3, 120}, 1, false},  // rows that go back in blocks
       {{70, 16, 5, 24}, 1, false},   // many chunks, half a panel
       {{6, 48, 20, 72}, 2, true},    // layers and directions, with dropout
+      {{3, 33, 40, 510}, 1, false},  // more rows than two tiles, shared by panels
+      {{24, 64, 20, 72}, 1, false},  // two groups of rows
+      {{2, 300, 20, 72}, 1, false},  // a chunk of more than 256 rows
   };
   for_each_isa([&] {
     for (const CellKind cell : kCells) {
@@ -465,8 +468,8 @@ TEST_CASE_TEMPLATE("rows go back alike in a large batch and in a small one", T, 
     for (const CellKind cell : kCells) {
       const Problem<T> batch(make_config(cell, 3, kUnits), 12, kBatch);
       const Gradients<T> whole = batch.gradients();
-      for (const Index begin : {0, 30, 70}) {
-        const Index end = begin + 10;
+      for (const Index begin : {0, 30, 46}) {
+        const Index end = begin + 34;
         const auto part_of = [&](const std::vector<T>& all, Index inner) {
           return rows_of(all, kBatch, inner, begin, end);
         };

@@ -18,7 +18,7 @@ using Entry = bool (*)(const void*);
 Entry entry_of(const std::string& name) {
 #ifdef FASTLSTM_TEST_X86
   if (name == "avx2") return static_lstm_avx2;
-  if (name == "avx512") return static_lstm_avx512;
+  if (name == "avx512" || name == "amx") return static_lstm_avx512;
   return static_lstm_scalar;
 #else
   return name == "neon" ? static_lstm_scalar : nullptr;

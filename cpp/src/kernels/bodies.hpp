@@ -108,6 +108,7 @@ const Kernels<T>& kernel_table() {
        general_gru_forward<V>, general_gru_backward<V>, general_gru_reset_backward<V>,
        general_rnn_forward<V>, general_rnn_backward<V>, general_lstm_gates<V>,
        general_gru_gates<V>, general_rnn_gates<V>},
+      {},
   };
   return table;
 }

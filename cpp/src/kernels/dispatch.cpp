@@ -17,6 +17,9 @@ struct Tables {
 };
 
 Tables tables_of(const std::string& name) {
+#if defined(FASTLSTM_AMX)
+  if (name == "amx") return {&amx_kernels_float(), &amx_kernels_double()};
+#endif
 #if defined(FASTLSTM_X86)
   if (name == "avx512") return {&avx512_kernels_float(), &avx512_kernels_double()};
   if (name == "avx2") return {&avx2_kernels_float(), &avx2_kernels_double()};

@@ -184,9 +184,11 @@ inline void for_row_groups(const GateArgs<T>& g, Index panel, const Finish& fini
     constexpr Index kLineBytes = kSlots * kSlot * Index{sizeof(T)};
     const Index terms = (g.x != nullptr ? g.x_size : 0) + g.h_steps;
     const Index panel_bytes = terms * kLineBytes;
-    const Index most = Isa::piece_bytes(panel_bytes) / kLineBytes;
     const bool beyond = panel_bytes * (g.panel_end - g.panel_begin) > kBeyondL2;
-    if (beyond && g.rows > Isa::kTileRows && most > 0) {
+    const Index most = beyond && g.rows > Isa::kTileRows
+                           ? Isa::piece_bytes(panel_bytes) / kLineBytes
+                           : 0;
+    if (most > 0) {
       return for_pieced_groups<Slots, V, Isa, kSlot, Weight>(g, panel, most, finish);
     }
   }

@@ -11,6 +11,8 @@ const Kernels<float>& avx2_kernels_float();
 const Kernels<double>& avx2_kernels_double();
 const Kernels<float>& avx512_kernels_float();
 const Kernels<double>& avx512_kernels_double();
+const Kernels<float>& amx_kernels_float();
+const Kernels<double>& amx_kernels_double();
 const Kernels<float>& neon_kernels_float();
 const Kernels<double>& neon_kernels_double();
 

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "general_table.hpp"
+#include "triple_table.hpp"
 
 namespace fastlstm {
 
@@ -389,6 +390,7 @@ struct Kernels {
   StreamKernels<T> stream;
   StreamKernels<T> stream_bfloat16;
   GeneralKernels<T> general;  // variants of the cells
+  TripleKernels<T> triples;   // null without matrix units for them
 };
 
 // Bytes of a core's L1 data cache and of its L2, 0 where that is unknown. They decide
