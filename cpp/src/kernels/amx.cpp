@@ -1,9 +1,7 @@
 // Products of triples on the matrix units of AMX, see triple_table.hpp; all else is as
-// with AVX-512.
+// with AVX-512. Built with the flags of the latter, so nothing outside the anonymous
+// namespace may be a template or inline: see vec_scalar.hpp.
 #include <immintrin.h>
-
-#include <algorithm>
-#include <type_traits>
 
 #include "isa_tables.hpp"
 
@@ -53,8 +51,10 @@ struct TileScope {
   TileScope& operator=(const TileScope&) = delete;
 };
 
+constexpr Index least(Index a, Index b) { return a < b ? a : b; }
+
 inline __mmask16 lanes_mask(Index lanes) {
-  return static_cast<__mmask16>((1u << std::clamp<Index>(lanes, 0, kTileRows)) - 1u);
+  return static_cast<__mmask16>(lanes <= 0 ? 0u : (1u << least(lanes, kTileRows)) - 1u);
 }
 
 // Cuts two vectors and stores the thirds as words, `low` in the low halves. A third is
@@ -133,7 +133,7 @@ struct Result {
     if (!accumulate) return zero_tile<kTile>();
     if (whole()) return load_tile<kTile>(c, stride * Index{sizeof(float)});
     alignas(kLine) float part[kTileWords] = {};
-    for (Index r = 0; r < std::min(rows, kTileRows); ++r) {
+    for (Index r = 0; r < least(rows, kTileRows); ++r) {
       _mm512_store_ps(part + r * kTileRows,
                       _mm512_maskz_loadu_ps(lanes_mask(cols), c + r * stride));
     }
@@ -144,7 +144,7 @@ struct Result {
     if (whole()) return store_tile<kTile>(c, stride * Index{sizeof(float)});
     alignas(kLine) float part[kTileWords];
     store_tile<kTile>(part);
-    for (Index r = 0; r < std::min(rows, kTileRows); ++r) {
+    for (Index r = 0; r < least(rows, kTileRows); ++r) {
       _mm512_mask_storeu_ps(c + r * stride, lanes_mask(cols),
                             _mm512_load_ps(part + r * kTileRows));
     }
@@ -155,6 +155,12 @@ struct Result {
 // else 5 ns (measured on Sapphire Rapids): a store that nobody needs, every few steps,
 // makes the loop 10 to 25% faster.
 constexpr Index kStepsPerStore = 4;
+
+// A number that is known when this is compiled.
+template <int kTile>
+struct Register {
+  constexpr operator int() const { return kTile; }
+};
 
 // kRows x kCols tiles of results in the registers from 0 on. The six products of a step
 // are in the order of triple_table.hpp. Two rows: a third of a is in the registers 4
@@ -220,7 +226,7 @@ struct TileBlock {
   template <int kTile = 0, class Body>
   [[gnu::always_inline]] static void for_tiles(const Body& body) {
     if constexpr (kTile < kRows * kCols) {
-      body(std::integral_constant<int, kTile>{}, kTile / kCols, kTile % kCols);
+      body(Register<kTile>{}, kTile / kCols, kTile % kCols);
       for_tiles<kTile + 1>(body);
     }
   }
@@ -312,7 +318,7 @@ void add_panels(const TripleProductArgs<float>& g, const TripleTarget<float>& t,
     const Index strip = g.descending ? strips - 1 - i : i;
     const Index pair = t.pair_begin + strip * kPairs;
     const Index col = pair * kPairRows;
-    const Index end = std::min(std::min(pair + kPairs, t.pair_end) * kPairRows, t.cols);
+    const Index end = least(least(pair + kPairs, t.pair_end) * kPairRows, t.cols);
     const Operand w{t.w + (pair * g.panels + panel) * kPanelWords,
                     g.panels * kPanelWords, kStepWords, 2 * kTileWords, kTileWords};
     for (Index row = 0; row < g.rows; row += kPairRows) {
@@ -324,7 +330,7 @@ void add_panels(const TripleProductArgs<float>& g, const TripleTarget<float>& t,
         return Result{t.c + first_row * t.c_stride + first_col, t.c_stride,
                       g.rows - first_row, end - first_col};
       };
-      tile_strip(d_gates, w, tiles_of(std::min(g.rows - row, kPairRows)),
+      tile_strip(d_gates, w, tiles_of(least(g.rows - row, kPairRows)),
                  tiles_of(end - col), panels * kPanelSteps, t.accumulate || panel > 0,
                  result, [] {});
     }
@@ -335,11 +341,11 @@ void product(const TripleProductArgs<float>& whole) {
   const TileScope scope;
   TripleProductArgs<float> g = whole;
   for (Index left = whole.rows; left > 0; left -= g.rows) {
-    g.rows = std::min(left, kTripleRows);
+    g.rows = least(left, kTripleRows);
     const Index pairs = (g.rows + kPairRows - 1) / kPairRows;
     const Index most = kTripleScratch / (pairs * kPanelSteps * kStepWords);
     for (Index panel = 0; panel < g.panels; panel += most) {
-      const Index panels = std::min(most, g.panels - panel);
+      const Index panels = least(most, g.panels - panel);
       cut_rows(g, panel, panels);
       if (g.h.w != nullptr) add_panels(g, g.h, panel, panels);
       if (g.x.w != nullptr) add_panels(g, g.x, panel, panels);
@@ -441,8 +447,8 @@ void outer(const TripleOuterArgs<float>& g) {
       return Result{d_w + r * kTileRows * line + slot * kTileRows, line, kTileRows,
                     kTileRows};
     };
-    tile_strip(a, d_gates, std::min<Index>(2, (g.cols - col) / kTileRows), g.slots,
-               g.bands, g.accumulate, result, [&] { ahead(); });
+    tile_strip(a, d_gates, least(2, (g.cols - col) / kTileRows), g.slots, g.bands,
+               g.accumulate, result, [&] { ahead(); });
   }
 }
 
