@@ -17,7 +17,7 @@ def set_isa(name: str) -> None:
 
     Parameters
     ----------
-    name : {"auto", "scalar", "avx2", "avx512", "neon"}
+    name : {"auto", "scalar", "avx2", "avx512", "amx", "neon"}
         ``"auto"`` is the best that this CPU has. The environment variable
         FASTLSTM_ISA sets it at the first use. Results of different instruction sets
         agree to rounding, not to the bit.
