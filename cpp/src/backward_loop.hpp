@@ -3,9 +3,9 @@
 //   d_h_t = d_output_t + d_h_{t+1 -> t};  d_gates_t = cell'(d_h_t, d_c_t)
 //   d_h_{t -> t-1} = d_gates_t W_hh;      d_x_t = d_gates_t W_ih
 // (the products: backward_products.hpp) and for the chunk as a whole, while its d_gates
-// are in cache, the weight gradients (weight_gradient.hpp). The chunks depend on the
-// shape and the lengths alone, so no sum depends on the number of threads. The rows of
-// a chunk lie in the order of time in both directions.
+// are in cache, the weight gradients (weight_gradient.hpp, triple_gradient.hpp). The
+// chunks depend on the shape and the lengths alone, so no sum depends on the number of
+// threads. The rows of a chunk lie in the order of time in both directions.
 //
 // A sequence may come in pieces. They are cut elsewhere than the chunks, which stay
 // those of the whole, and so do all bits. Used by layer_backward.cpp.
@@ -14,6 +14,7 @@
 #include <algorithm>
 
 #include "backward_products.hpp"
+#include "triple_gradient.hpp"
 
 namespace fastlstm {
 
@@ -35,6 +36,7 @@ struct BackwardLoop {
   Index chunk_end;  // of the chunk that holds the last step of the piece
   PreviousState<T> previous;
   WeightGradient<T> weights;
+  TripleGradient<T> triple_weights;
   BackwardProducts<T> products;
   T* d_gates = nullptr;   // (P, chunk rows, 4 W)
   T* d_h = nullptr;       // (N, padded units)
@@ -53,6 +55,7 @@ struct BackwardLoop {
         chunk_end(of.seq_len),
         previous{plan, arrays.output, arrays.h0},
         weights{plan, args, previous},
+        triple_weights{plan, weights},
         products{plan, args, previous, weights, of.seq_len} {
     measure_chunks();
     measure_records();
@@ -129,7 +132,7 @@ struct BackwardLoop {
         products.input_gradient(chunk, begin, end, all, team);
       }
       if (from >= piece_begin) {
-        weights.add(chunk, team);
+        plan.triples ? triple_weights.add(chunk, team) : weights.add(chunk, team);
         next_chunk_end = from;
       }
       team.barrier();
@@ -381,7 +384,8 @@ struct BackwardLoop {
     held_d_c = rows_of(held, c_lanes);
     zeros = arena.take<T>(plan.padded_units);
     previous.take(arena, args.dropout);
-    weights.take_operands(arena, threads);
+    weights.take_operands(arena);
+    triple_weights.take(arena, threads);
     products.take_scratch(arena, threads);
   }
 

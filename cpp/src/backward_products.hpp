@@ -36,6 +36,7 @@ struct BackwardProducts {
     return (cols + plan.gate_line() - 1) / plan.gate_line();
   }
   bool from_panels() const { return reads_panels(plan, seq_len); }
+  bool packs_panels() const { return from_panels() && args.packed_h == nullptr; }
   bool single_row() const { return plan.batch_size == 1 && !from_panels(); }
   bool halved() const { return row_in_l2(plan) && plan.hidden_size >= kHalvedUnits; }
   // The panels of the halves [first, last).
@@ -59,11 +60,11 @@ struct BackwardProducts {
     const Index h_lines = lanes * slots_of(plan.map_h);
     const Index x_lines = d_x_by_chunks() ? lanes * slots_of(plan.map_x) : 0;
     const bool by_columns = plan.batch_size > 1 && !plan.triples;
-    const bool own = from_panels() && args.packed_h == nullptr;
     columns_h = arena.take<T>(
         checked_product(by_columns ? h_lines : 0, padded(plan.hidden_size)));
-    own_panels = arena.take<T>(checked_product(own ? h_lines : 0, plan.hidden_size));
-    panels_h = own ? own_panels : args.packed_h;
+    own_panels =
+        arena.take<T>(checked_product(packs_panels() ? h_lines : 0, plan.hidden_size));
+    panels_h = packs_panels() ? own_panels : args.packed_h;
     sums = arena.take<T>(from_panels() ? checked_product(plan.hidden_size, plan.width)
                                        : 0);
     columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
@@ -84,7 +85,7 @@ struct BackwardProducts {
   // All threads of the team call this; ends with a barrier.
   void pack_columns(const Team& team) const {
     const Kernels<T>& k = *plan.kernels;
-    if (from_panels() && args.packed_h == nullptr) {
+    if (packs_panels()) {
       const Team::Range h = team.share(plan.panels);
       k.pack_panels(plan.map_h, args.params.weight_hh, plan.hidden_size, h.begin, h.end,
                     own_panels);

@@ -128,6 +128,14 @@ Index operand_stride(Index size) {
   return size <= kLine ? size : ((size + kLine - 1) / kLine | 1) * kLine;
 }
 
+// What products of triples take columns in, see kernels/triple_table.hpp.
+inline Index whole_tiles(Index columns) {
+  return (columns + kTileRows - 1) / kTileRows * kTileRows;
+}
+inline Index column_pairs(Index columns) {
+  return (columns + kPairRows - 1) / kPairRows;
+}
+
 // The plan of `count` rows of the batch from `first` on; not where rows are packed or
 // flagged.
 template <class T>

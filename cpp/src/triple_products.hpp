@@ -12,9 +12,6 @@ namespace fastlstm {
 // side would be mostly padding.
 constexpr Index kNarrowInput = 8;
 
-// Pairs of 16 columns, in which threads share them.
-inline Index column_pairs(Index cols) { return (cols + kPairRows - 1) / kPairRows; }
-
 template <class T>
 struct TripleProducts {
   const LayerPlan<T>& plan;  // of the piece at hand, as the arguments
@@ -65,8 +62,8 @@ struct TripleProducts {
   // d_h of these columns, up to whole tiles.
   TripleTarget<T> target_h(const Team& team, T* d_h) const {
     const Team::Range pairs = team.share(column_pairs(plan.hidden_size));
-    const Index padded = (plan.hidden_size + kTileRows - 1) / kTileRows * kTileRows;
-    return {w_h, pairs.begin, pairs.end, padded, d_h, plan.padded_units, false};
+    const Index cols = whole_tiles(plan.hidden_size);
+    return {w_h, pairs.begin, pairs.end, cols, d_h, plan.padded_units, false};
   }
   TripleTarget<T> target_x(const Team& team, T* d_x) const {
     const Team::Range pairs = team.share(column_pairs(plan.input_size));

@@ -1,7 +1,7 @@
 // The weight gradients of one layer, chunk by chunk of its steps:
 //   d_W_ih += d_gates^T x;  d_W_hh += d_gates^T h_{t-1};  d_bias += sum of d_gates
 // Threads share the columns of the result, so no sum is split between them. Used by
-// backward_loop.hpp.
+// backward_loop.hpp; triple_gradient.hpp has the sums of triples.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,6 @@
 
 #include "layer.hpp"
 #include "previous_state.hpp"
-#include "triple_products.hpp"
 
 namespace fastlstm {
 
@@ -25,7 +24,6 @@ struct OuterSide {
   Index columns;  // all
   T* operand;     // (chunk rows, operand_stride(columns))
   T* sums;        // (P, columns, slots * W); at_once(): (P, columns - size, slots * W)
-  BFloat16Pair* cut;  // the operand in triples, see CutColumnsArgs
 };
 
 // Steps whose part of the sums is one product; with pieces of a sequence it may begin
@@ -38,13 +36,6 @@ struct Chunk {
   bool oldest;    // the last one
 };
 
-// Operands in triples that are larger than this come from L3: then every part of them
-// is read once for so many panels of d_gates, which L2 holds. Measured with 1024/1024.
-constexpr Index kOperandBytes = 768 << 10;
-constexpr Index kPanelsAtOnce = 4;
-// Bands of rows that are summed before the next ones: 98 KB of a panel of d_gates.
-constexpr Index kBandsAtOnce = 8;
-
 template <class T>
 struct WeightGradient {
   const LayerPlan<T>& plan;
@@ -54,40 +45,21 @@ struct WeightGradient {
   bool single_chunk = true;
   bool adds = true;      // to the caller's gradients; if not, `sum` does it at the end
   T* d_gates = nullptr;  // (P, chunk rows, 4 W); read
-  BFloat16Pair* cut_panels = nullptr;  // (threads, panels_at_once()), see add_triples()
   OuterSide<T> side_x = side(plan.map_x, plan.input_size, args.grads.bias);
   OuterSide<T> side_h = side(plan.map_h, plan.hidden_size, args.grads.bias_hn);
 
   static OuterSide<T> side(const PanelMap& map, Index size, const T* d_bias) {
-    return {&map, size, size + (d_bias != nullptr ? 1 : 0), nullptr, nullptr, nullptr};
+    return {&map, size, size + (d_bias != nullptr ? 1 : 0), nullptr, nullptr};
   }
 
   Index d_gate_panel() const { return chunk_rows * plan.gate_line(); }
 
-  void take_operands(Arena& arena, int threads) {
+  void take_operands(Arena& arena) {
     for (OuterSide<T>* side : {&side_x, &side_h}) {
       side->operand = arena.take<T>(
           checked_product(chunk_rows, operand_stride<T>(side->columns)) + plan.width);
-      side->cut = arena.take<BFloat16Pair>(plan.triples ? cut_words(*side) : 0);
     }
-    cut_panels = arena.take<BFloat16Pair>(
-        plan.triples ? threads * panels_at_once() * kPanelWords : 0);
   }
-
-  // The rest is for triples.
-  Index padded_columns(const OuterSide<T>& side) const {
-    return (side.columns + kTileRows - 1) / kTileRows * kTileRows;
-  }
-  Index bands() const { return (chunk_rows + kBandRows - 1) / kBandRows; }
-  Index cut_words(const OuterSide<T>& side) const {
-    return checked_product(column_pairs(side.columns), bands() * kStepWords);
-  }
-  static constexpr Index kPanelWords = kBandsAtOnce * kSlots / 2 * kStepWords;
-  Index panels_at_once() const {
-    const Index words = cut_words(side_x) + cut_words(side_h);
-    return words * Index{sizeof(BFloat16Pair)} > kOperandBytes ? kPanelsAtOnce : 1;
-  }
-  bool cuts(const OuterSide<T>& side) const { return plan.triples && !at_once(side); }
 
   // Whether sums are added to the gradients without being stored, unless lanes without
   // a column cost more than that saves.
@@ -163,7 +135,6 @@ struct WeightGradient {
   void add(const Chunk& chunk, const Team& team) const {
     if (chunk.rows == 0) return;
     const bool last_chunk = adds && chunk.oldest;
-    if (plan.triples) return add_triples(chunk, last_chunk, team);
     for_panel_columns(team, plan.panels,
                       [&](const OuterSide<T>& side, Index p, const Team::Range& cols) {
                         panel_gradient(chunk, p, side, cols);
@@ -218,84 +189,6 @@ struct WeightGradient {
     const Index tile = outer_tile();
     return {std::clamp<Index>(first * tile, 0, side.columns),
             std::clamp<Index>(last * tile, 0, side.columns)};
-  }
-
-  void cut_operand(const OuterSide<T>& side, const Chunk& chunk,
-                   const Team& team) const {
-    if (!cuts(side)) return;
-    const Team::Range pairs = team.share(column_pairs(side.columns));
-    plan.kernels->triples.cut_columns({chunk.rows, side.columns, pairs.begin, pairs.end,
-                                       side.operand, operand_stride<T>(side.columns),
-                                       side.cut, bands()});
-  }
-
-  // The same with triples.
-  void add_triples(const Chunk& chunk, bool last_chunk, const Team& team) const {
-    cut_operand(side_x, chunk, team);
-    cut_operand(side_h, chunk, team);
-    team.barrier();
-    const Index at_once = panels_at_once();
-    const Index panel_groups = (plan.panels + at_once - 1) / at_once;
-    const Index all_bands = (chunk.rows + kBandRows - 1) / kBandRows;
-    BFloat16Pair* const scratch = cut_panels + team.rank() * at_once * kPanelWords;
-    for (Index band = 0; band < all_bands; band += kBandsAtOnce) {
-      const Team::Range bands = {band, std::min(band + kBandsAtOnce, all_bands)};
-      Index cut = -1;  // the group of panels in scratch
-      for_panel_columns(
-          team, panel_groups,
-          [&](const OuterSide<T>& side, Index group, const Team::Range& cols) {
-            const Index first = group * at_once;
-            const Team::Range panels = {first, std::min(first + at_once, plan.panels)};
-            if (cuts(side)) {
-              if (cut != group) cut_gates(chunk, panels, bands, scratch);
-              cut = group;
-              triple_gradient(chunk, side, panels, cols, bands, scratch);
-            }
-            if (bands.end < all_bands) return;
-            for (Index p = panels.begin; p < panels.end; ++p) {
-              if (!cuts(side)) panel_gradient(chunk, p, side, cols);
-              if (last_chunk) add_panel(side, p, cols);
-            }
-          });
-    }
-  }
-
-  void cut_gates(const Chunk& chunk, const Team::Range& panels,
-                 const Team::Range& bands, BFloat16Pair* to) const {
-    const Index row = bands.begin * kBandRows;
-    const Index rows = std::min(bands.end * kBandRows, chunk.rows) - row;
-    for (Index p = panels.begin; p < panels.end; ++p, to += kPanelWords) {
-      plan.kernels->triples.cut_panel(d_gates_of(p, row), rows, to);
-    }
-  }
-
-  // 32 columns of all these panels before the next 32, where the panels are several.
-  void triple_gradient(const Chunk& chunk, const OuterSide<T>& side,
-                       const Team::Range& panels, const Team::Range& cols,
-                       const Team::Range& bands, const BFloat16Pair* cut_gates) const {
-    const Team::Range rows = summed_rows(chunk, side);
-    const Index first = std::max(bands.begin, rows.begin / kBandRows);
-    const Index last = std::min(bands.end, (rows.end + kBandRows - 1) / kBandRows);
-    const bool more = !chunk.newest || bands.begin > 0;
-    const Index step = panels_at_once() > 1 ? kPairRows : cols.end - cols.begin;
-    for (Index col = cols.begin; col < cols.end; col += step) {
-      const Index end = std::min(col + step, cols.end);
-      const Index padded = (end - col + kTileRows - 1) / kTileRows * kTileRows;
-      for (Index p = panels.begin; p < panels.end; ++p) {
-        const T* next = p + 1 < panels.end ? sums_of(side, p + 1, col)
-                        : end < cols.end   ? sums_of(side, panels.begin, end)
-                                           : nullptr;
-        plan.kernels->triples.outer(
-            {padded, std::max<Index>(0, last - first),
-             side.cut + (col / kPairRows * this->bands() + first) * kStepWords,
-             this->bands() * kStepWords,
-             cut_gates +
-                 ((p - panels.begin) * kBandsAtOnce + first - bands.begin) * kSlots /
-                     2 * kStepWords +
-                 side.map->slot_begin * kThirds * kTileWords,
-             static_cast<int>(slots_of(*side.map)), sums_of(side, p, col), more, next});
-      }
-    }
   }
 
   void panel_gradient(const Chunk& chunk, Index p, const OuterSide<T>& side,
@@ -357,7 +250,7 @@ struct WeightGradient {
   }
   Index stored_columns(const OuterSide<T>& side) const {
     if (at_once(side)) return side.columns - side.size;
-    return plan.triples ? padded_columns(side) : side.columns;
+    return plan.triples ? whole_tiles(side.columns) : side.columns;
   }
   T* sums_of(const OuterSide<T>& side, Index p, Index col) const {
     const Index first = at_once(side) ? side.size : 0;

@@ -84,6 +84,25 @@ def realtime_compiler(folder: Path) -> str:
     )
 
 
+def test_kernels_leave_no_copy_to_the_linker(tmp_path: Path) -> None:
+    """No copy of a template that needs a newer CPU can stand in for a common one."""
+    need("g++", "g++")
+    need("nm", "binutils")
+    # Without optimisation every inline function and template is a symbol.
+    options = ("-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O0")
+    run("cmake", "-S", ROOT, "-B", tmp_path, "-G", "Ninja", *options)
+    run("cmake", "--build", tmp_path, "--target", "fastlstm_core")
+    objects = list(tmp_path.rglob("kernels/*.o"))
+    assert len(objects) > 1
+    for path in objects:
+        if path.name.startswith("dispatch"):
+            continue  # of no instruction set
+        # W: weak, u: unique in the process; V: the same of data.
+        symbols = re.findall(r" ([WuV]) (.+)", run("nm", "--demangle", path))
+        shared = [name for _, name in symbols if not name.startswith("DW.ref.")]
+        assert shared == [], path.name
+
+
 def test_what_may_run_in_real_time_under_its_sanitizer(tmp_path: Path) -> None:
     compiler = realtime_compiler(tmp_path)
     folder = tmp_path / "build"

@@ -1,12 +1,17 @@
 // Products of triples on the matrix units of AMX, see triple_table.hpp; all else is as
 // with AVX-512. Built with the flags of the latter, so nothing outside the anonymous
 // namespace may be a template or inline: see vec_scalar.hpp.
-#include <immintrin.h>
-
+#include "vec_avx512.hpp"
+// The bodies are written over the Vec above.
 #include "isa_tables.hpp"
+#include "lanes.hpp"
+#include "pack.hpp"
 
 namespace fastlstm {
 namespace {
+
+using V = Vec<float, Avx512Isa>;
+static_assert(V::kWidth == kTileRows);
 
 constexpr const char* kName = "amx";
 constexpr Index kLine = 64;  // bytes of a row of a tile
@@ -53,34 +58,31 @@ struct TileScope {
 
 constexpr Index least(Index a, Index b) { return a < b ? a : b; }
 
-inline __mmask16 lanes_mask(Index lanes) {
-  return static_cast<__mmask16>(lanes <= 0 ? 0u : (1u << least(lanes, kTileRows)) - 1u);
-}
-
 // Cuts two vectors and stores the thirds as words, `low` in the low halves. A third is
 // the upper half of a float; the first two are rounded, and what is left then has no
 // lower half.
-[[gnu::always_inline]] inline void cut(__m512 low, __m512 high, BFloat16Pair* to,
+[[gnu::always_inline]] inline void cut(V low, V high, BFloat16Pair* to,
                                        Index third_stride) {
   const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
   const __m512i half = _mm512_set1_epi32(0x8000);
-  const auto rounded = [&](__m512 x) {
-    return _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
+  const auto rounded = [&](V x) {
+    const __m512i sum = _mm512_add_epi32(_mm512_castps_si512(x.v), half);
+    return V{_mm512_castsi512_ps(_mm512_and_si512(sum, upper))};
   };
-  const auto store = [&](__m512i low_third, __m512i high_third, int third) {
-    _mm512_storeu_si512(to + third * third_stride,
-                        _mm512_or_si512(_mm512_srli_epi32(low_third, 16), high_third));
+  const auto store = [&](V low_third, V high_third, int third) {
+    const __m512i words = _mm512_srli_epi32(_mm512_castps_si512(low_third.v), 16);
+    const __m512i above = _mm512_and_si512(_mm512_castps_si512(high_third.v), upper);
+    _mm512_storeu_si512(to + third * third_stride, _mm512_or_si512(words, above));
   };
 #pragma GCC unroll 2
   for (int third = 0; third + 1 < kThirds; ++third) {
-    const __m512i low_third = rounded(low);
-    const __m512i high_third = rounded(high);
+    const V low_third = rounded(low);
+    const V high_third = rounded(high);
     store(low_third, high_third, third);
-    low = _mm512_sub_ps(low, _mm512_castsi512_ps(low_third));
-    high = _mm512_sub_ps(high, _mm512_castsi512_ps(high_third));
+    low = low - low_third;
+    high = high - high_third;
   }
-  store(_mm512_castps_si512(low), _mm512_and_si512(_mm512_castps_si512(high), upper),
-        kThirds - 1);
+  store(low, high, kThirds - 1);
 }
 
 // Two steps for each panel; words pair two slots of a unit.
@@ -90,10 +92,10 @@ void pack_columns(const PanelMap& map, const float* w, Index cols, Index pair_be
   const auto load = [&](Index p, Index slot, Index lane, Index col) {
     const Index unit = p * map.panel_units + map.slot_unit[slot] + lane;
     if (slot < map.slot_begin || slot >= map.slot_end || unit >= map.units) {
-      return _mm512_setzero_ps();
+      return V::zero();
     }
-    return _mm512_maskz_loadu_ps(lanes_mask(cols - col),
-                                 w + (map.slot_row[slot] + unit) * cols + col);
+    return load_lanes<V>(w + (map.slot_row[slot] + unit) * cols + col,
+                         panel_lanes<V>(cols, col));
   };
   BFloat16Pair* to = packed + pair_begin * panels * kPanelSteps * kStepWords;
   for (Index pair = pair_begin; pair < pair_end; ++pair) {
@@ -125,17 +127,17 @@ struct Operand {
 // A tile of results, (16, 16) or what there is of it.
 struct Result {
   float* c;
-  Index stride, rows, cols;
+  Index stride;
+  int rows, cols;
 
-  bool whole() const { return rows >= kTileRows && cols >= kTileRows; }
+  bool whole() const { return rows == kTileRows && cols == kTileRows; }
   template <int kTile>
   void load(bool accumulate) const {
     if (!accumulate) return zero_tile<kTile>();
     if (whole()) return load_tile<kTile>(c, stride * Index{sizeof(float)});
     alignas(kLine) float part[kTileWords] = {};
-    for (Index r = 0; r < least(rows, kTileRows); ++r) {
-      _mm512_store_ps(part + r * kTileRows,
-                      _mm512_maskz_loadu_ps(lanes_mask(cols), c + r * stride));
+    for (int r = 0; r < rows; ++r) {
+      load_lanes<V>(c + r * stride, cols).store(part + r * kTileRows);
     }
     load_tile<kTile>(part);
   }
@@ -144,9 +146,8 @@ struct Result {
     if (whole()) return store_tile<kTile>(c, stride * Index{sizeof(float)});
     alignas(kLine) float part[kTileWords];
     store_tile<kTile>(part);
-    for (Index r = 0; r < least(rows, kTileRows); ++r) {
-      _mm512_mask_storeu_ps(c + r * stride, lanes_mask(cols),
-                            _mm512_load_ps(part + r * kTileRows));
+    for (int r = 0; r < rows; ++r) {
+      store_lanes(V::load(part + r * kTileRows), c + r * stride, cols);
     }
   }
 };
@@ -291,7 +292,7 @@ constexpr Index kGates = kSlots * kTileRows;  // of a row and panel
 void cut_rows(const TripleProductArgs<float>& g, Index panel, Index panels) {
   for (Index p = 0; p < panels; ++p) {
     const bool last = panel + p + 1 == g.panels;
-    const __mmask16 mask = lanes_mask(last ? kTileRows - g.padding : kTileRows);
+    const int lanes = static_cast<int>(kTileRows - (last ? g.padding : 0));
     const float* from = g.d_gates + (panel + p) * g.panel_stride;
     for (Index row = 0; row < g.rows; ++row, from += kGates) {
       BFloat16Pair* to = g.scratch +
@@ -300,9 +301,8 @@ void cut_rows(const TripleProductArgs<float>& g, Index panel, Index panels) {
 #pragma GCC unroll 2
       for (Index step = 0; step < kPanelSteps; ++step) {
         const float* slots = from + 2 * step * kTileRows;
-        cut(_mm512_maskz_loadu_ps(mask, slots),
-            _mm512_maskz_loadu_ps(mask, slots + kTileRows), to + step * kStepWords,
-            2 * kTileWords);
+        cut(load_lanes<V>(slots, lanes), load_lanes<V>(slots + kTileRows, lanes),
+            to + step * kStepWords, 2 * kTileWords);
       }
     }
   }
@@ -328,7 +328,8 @@ void add_panels(const TripleProductArgs<float>& g, const TripleTarget<float>& t,
         const Index first_row = row + r * kTileRows;
         const Index first_col = col + c * kTileRows;
         return Result{t.c + first_row * t.c_stride + first_col, t.c_stride,
-                      g.rows - first_row, end - first_col};
+                      panel_lanes<V>(g.rows, first_row),
+                      panel_lanes<V>(end, first_col)};
       };
       tile_strip(d_gates, w, tiles_of(least(g.rows - row, kPairRows)),
                  tiles_of(end - col), panels * kPanelSteps, t.accumulate || panel > 0,
@@ -356,40 +357,23 @@ void product(const TripleProductArgs<float>& whole) {
   }
 }
 
-// Row i becomes column i, in four rounds that interleave row i with row i + 8.
-inline void transpose(BFloat16Pair* tile) {
-  const __m512i low =
-      _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-  __m512i rows[kTileRows];
+// Row i becomes column i; the words are moved, whatever they are.
+inline void transpose_tile(BFloat16Pair* tile) {
+  auto* const words = reinterpret_cast<float*>(tile);
+  V rows[kTileRows];
 #pragma GCC unroll 16
-  for (Index r = 0; r < kTileRows; ++r) {
-    rows[r] = _mm512_loadu_si512(tile + r * kTileRows);
-  }
-#pragma GCC unroll 4
-  for (int round = 1; round < kTileRows; round *= 2) {
-    __m512i next[kTileRows];
-#pragma GCC unroll 8
-    for (int i = 0; i < kTileRows / 2; ++i) {
-      next[2 * i] = _mm512_permutex2var_epi32(rows[i], low, rows[i + 8]);
-      next[2 * i + 1] = _mm512_permutex2var_epi32(rows[i], high, rows[i + 8]);
-    }
+  for (Index r = 0; r < kTileRows; ++r) rows[r] = V::load(words + r * kTileRows);
+  transpose(rows);
 #pragma GCC unroll 16
-    for (int i = 0; i < kTileRows; ++i) rows[i] = next[i];
-  }
-#pragma GCC unroll 16
-  for (Index r = 0; r < kTileRows; ++r) {
-    _mm512_storeu_si512(tile + r * kTileRows, rows[r]);
-  }
+  for (Index r = 0; r < kTileRows; ++r) rows[r].store(words + r * kTileRows);
 }
 
 // A tile of the words of a band, 16 columns of which `cols` are real; rows beyond
 // `rows` are zeros.
-inline void cut_band(const float* from, Index stride, Index rows, Index cols,
+inline void cut_band(const float* from, Index stride, Index rows, int cols,
                      BFloat16Pair* to, Index third_stride) {
   const auto load = [&](Index r) {
-    return r < rows ? _mm512_maskz_loadu_ps(lanes_mask(cols), from + r * stride)
-                    : _mm512_setzero_ps();
+    return r < rows ? load_lanes<V>(from + r * stride, cols) : V::zero();
   };
   for (Index r = 0; r < kTileRows; ++r) {
     cut(load(r), load(r + kTileRows), to + r * kTileRows, third_stride);
@@ -402,10 +386,10 @@ void cut_columns(const CutColumnsArgs<float>& g) {
     for (Index row = 0; row < g.rows; row += kBandRows) {
       for (Index tile = 0; tile < 2; ++tile) {
         const Index col = pair * kPairRows + tile * kTileRows;
-        cut_band(g.a + row * g.a_stride + col, g.a_stride, g.rows - row, g.cols - col,
-                 to + tile * kTileWords, 2 * kTileWords);
+        cut_band(g.a + row * g.a_stride + col, g.a_stride, g.rows - row,
+                 panel_lanes<V>(g.cols, col), to + tile * kTileWords, 2 * kTileWords);
       }
-      for (int i = 0; i < 2 * kThirds; ++i, to += kTileWords) transpose(to);
+      for (int i = 0; i < 2 * kThirds; ++i, to += kTileWords) transpose_tile(to);
     }
   }
 }
