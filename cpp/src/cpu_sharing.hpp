@@ -46,8 +46,8 @@ class Crowd {
   }
 
   bool is_here() const {
-    return Clock::now().time_since_epoch().count() <
-           until_.load(std::memory_order_relaxed);
+    const Clock::rep until = until_.load(std::memory_order_relaxed);
+    return until != 0 && Clock::now().time_since_epoch().count() < until;
   }
 
  private:

@@ -9,7 +9,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -34,6 +36,7 @@ constexpr std::chrono::milliseconds kTimedFor{100};
 constexpr int kTimings = 5;
 constexpr int kTimedBarriers = 8;
 constexpr int kMaxThreads = 1024;
+constexpr std::size_t kCacheLine = 64;
 
 inline void pause() {
 #if defined(FASTLSTM_X86)
@@ -49,87 +52,121 @@ SharedCpu shared_cpu;
 // The thread that calls is the program's: it stays where it is.
 thread_local bool is_worker = false;
 
-// A counter that threads wait on: spin first, then sleep.
-class Event {
- public:
-  unsigned value() const { return value_.load(std::memory_order_acquire); }
-
-  // One thread at a time.
-  void set(unsigned next) {
-    // Not a store: qemu lets the load pass an ARM store, and a wake would be lost.
-    value_.exchange(next, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-      {
-        const std::lock_guard<std::mutex> lock(mutex_);
-      }
-      wake_.notify_all();
+// Whether ready() has come true within kSpin.
+template <class Ready>
+bool spin_until(const Ready& ready) {
+  Clock::time_point deadline;
+  for (bool first = true;; first = false) {
+    for (int i = 0; i < kSpinsPerClockRead; ++i) {
+      if (ready()) return true;
+      pause();
     }
+    const Clock::time_point now = Clock::now();
+    if (first) deadline = now + kSpin;
+    if (now >= deadline) return false;
+  }
+}
+
+// Where threads sleep until ready() is true. Who makes it true, by a write of seq_cst,
+// calls wake() after that.
+class Bed {
+ public:
+  void wake() {
+    if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+    { const std::lock_guard<std::mutex> lock(mutex_); }
+    wake_.notify_all();
   }
 
   // Returns how long it has slept.
-  Clock::duration wait_while(unsigned old, bool spin) {
-    if (spin) {
-      const auto deadline = Clock::now() + kSpin;
-      do {
-        for (int i = 0; i < kSpinsPerClockRead; ++i) {
-          if (value() != old) return {};
-          pause();
-        }
-      } while (Clock::now() < deadline);
-    }
+  template <class Ready>
+  Clock::duration sleep_until(const Ready& ready) {
     const auto begin = Clock::now();
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] { return value_.load(std::memory_order_seq_cst) != old; });
+    wake_.wait(lock, ready);
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
     return Clock::now() - begin;
   }
 
  private:
-  std::atomic<unsigned> value_{0};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
 };
 
+// Every thread counts its arrivals in a cache line of its own and watches those of the
+// others: a line travels once, while a common counter would go from hand to hand.
 class Barrier {
  public:
-  // The last of `size` threads to arrive lets the others go on.
-  void wait(int size, bool spin) {
-    const unsigned phase = phase_.value();
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
-      arrived_.store(0, std::memory_order_relaxed);
-      phase_.set(phase + 1);
-    } else {
-      const auto slept = phase_.wait_while(phase, spin);
-      if (slept == Clock::duration(0)) return;
-      crowd.note_sleep(slept);
-      // Who does not spin is one of more threads than CPUs.
-      if (spin) shared_cpu.note_sleep(is_worker);
-    }
+  // For up to `threads`, all of which have left: makes their counts alike.
+  void reset(int threads) {
+    if (threads > size_) counts_ = std::make_unique<Count[]>(to_size(threads));
+    size_ = std::max(size_, threads);
+    for (int i = 0; i < size_; ++i) count(i).store(0, std::memory_order_relaxed);
+  }
+
+  // Counts this thread, which does not wait and, as the counts may be reset now,
+  // touches them no more.
+  void leave(int rank) {
+    add(rank);
+    bed_.wake();
+  }
+
+  void wait(int rank, int size, bool spin) {
+    add(rank);
+    const auto ready = [&] { return are_here(rank, size); };
+    if (ready()) return bed_.wake();
+    if (spin && spin_until(ready)) return;
+    const auto slept = bed_.sleep_until(ready);
+    crowd.note_sleep(slept);
+    // Who does not spin is one of more threads than CPUs.
+    if (spin) shared_cpu.note_sleep(is_worker);
   }
 
  private:
-  Event phase_;
-  std::atomic<int> arrived_{0};
-};
-
-class alignas(64) Pool {
- public:
-  void run(int threads, RegionBody body, void* context) {
-    threads = grow(threads);
-    spin_.store(threads <= available_cpus(), std::memory_order_relaxed);
-    body_ = body;
-    context_ = context;
-    start_.set(((start_.value() >> kSizeBits) + 1) << kSizeBits |
-               static_cast<unsigned>(threads));
-    body(context, Team(0, threads));
-    barrier(0, threads);
+  struct alignas(kCacheLine) Count {
+    std::atomic<unsigned> value{0};
+  };
+  static std::size_t to_size(int n) { return static_cast<std::size_t>(n); }
+  std::atomic<unsigned>& count(int rank) { return counts_[to_size(rank)].value; }
+  // Not a store: qemu lets the load pass an ARM store, and a wake would be lost.
+  void add(int rank) { count(rank).fetch_add(1, std::memory_order_seq_cst); }
+  // As often as this thread. Who has gone on may have come once more.
+  bool are_here(int rank, int size) {
+    const unsigned own = count(rank).load(std::memory_order_relaxed);
+    for (int i = 0; i < size; ++i) {
+      if (count(i).load(std::memory_order_seq_cst) - own > 1) return false;
+    }
+    return true;
   }
 
-  // `size` threads of the running region: all, or one of its halves.
-  void barrier(int which, int size) {
-    barriers_[which].wait(size, spin_.load(std::memory_order_relaxed));
+  std::unique_ptr<Count[]> counts_;
+  int size_ = 0;
+  Bed bed_;
+};
+
+class alignas(kCacheLine) Pool {
+ public:
+  void run(int threads, RegionBody body, void* context, std::size_t bytes) {
+    threads = grow(threads);
+    if (threads != size_) {
+      size_ = threads;
+      for (Barrier& barrier : barriers_) barrier.reset(threads);
+      spin_.store(threads <= available_cpus(), std::memory_order_relaxed);
+    }
+    body_ = body;
+    context_ = bytes > 0 ? std::memcpy(inlined_, context, bytes) : context;
+    const unsigned region = (start_.load(std::memory_order_relaxed) >> kSizeBits) + 1;
+    start_.exchange(region << kSizeBits | static_cast<unsigned>(threads),
+                    std::memory_order_seq_cst);
+    bed_.wake();
+    body(context, Team(0, threads));
+    barrier(0, 0, threads);
+  }
+
+  // `rank` of `size` threads of the running region: all, or one of its halves.
+  void barrier(int which, int rank, int size) {
+    barriers_[which].wait(rank, size, spin_.load(std::memory_order_relaxed));
   }
 
  private:
@@ -137,7 +174,7 @@ class alignas(64) Pool {
   int grow(int threads) {
     while (static_cast<int>(workers_.size()) + 1 < threads) {
       const int rank = static_cast<int>(workers_.size()) + 1;
-      const unsigned seen = start_.value();
+      const unsigned seen = start_.load(std::memory_order_relaxed);
       try {
         workers_.emplace_back([this, rank, seen] { work(rank, seen); });
       } catch (const std::system_error&) {
@@ -151,14 +188,17 @@ class alignas(64) Pool {
   void work(int rank, unsigned seen) {
     is_worker = true;
     bool spin = true;
+    const auto has_begun = [&] {
+      return start_.load(std::memory_order_seq_cst) != seen;
+    };
     for (;;) {
-      start_.wait_while(seen, spin);
-      seen = start_.value();
+      if (!spin || !spin_until(has_begun)) bed_.sleep_until(has_begun);
+      seen = start_.load(std::memory_order_acquire);
       const int size = team_size(seen);
       spin = rank < size && spin_.load(std::memory_order_relaxed);
       if (rank >= size) continue;
       body_(context_, Team(rank, size));
-      barrier(0, size);
+      barriers_[0].leave(rank);
     }
   }
 
@@ -172,9 +212,13 @@ class alignas(64) Pool {
   // In one cache line with the value that the workers watch.
   RegionBody body_ = nullptr;
   void* context_ = nullptr;
-  Event start_;
-  Barrier barriers_[3];
+  alignas(16) unsigned char inlined_[kInlinedBytes];
+  std::atomic<unsigned> start_{0};
+
+  alignas(kCacheLine) Bed bed_;
   std::atomic<bool> spin_{true};
+  int size_ = 0;  // of the latest team
+  Barrier barriers_[3];
   std::vector<std::thread> workers_;
 
  public:
@@ -304,14 +348,14 @@ void allow_oversubscription(bool allow) {
 }
 
 void Team::barrier() const {
-  if (size_ > 1) pool().barrier(barrier_, size_);
+  if (size_ > 1) pool().barrier(barrier_, rank_, size_);
 }
 
-void run_region(int threads, RegionBody body, void* context) {
+void run_region(int threads, RegionBody body, void* context, std::size_t bytes) {
   if (threads > 1) {
     Pool& workers = pool();
     if (!workers.busy.exchange(true, std::memory_order_acquire)) {
-      workers.run(threads, body, context);
+      workers.run(threads, body, context, bytes);
       workers.busy.store(false, std::memory_order_release);
       return;
     }

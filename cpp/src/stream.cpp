@@ -3,6 +3,7 @@
 #include "fastlstm/stream.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -15,8 +16,11 @@
 namespace fastlstm {
 namespace {
 
-// Multiply-adds of a step that take a us: to share it takes 0.4 us.
-constexpr Index kLeastSharedWork = 25000;
+// A step is shared where that saves the time of so many barriers; to start and to end
+// it takes four.
+constexpr double kSavedBarriers = 6;
+constexpr double kLeastSaved = 500;        // ns: nowhere are barriers that fast
+constexpr double kWorkPerNanosecond = 25;  // multiply-adds of one thread
 
 template <class T>
 void check(const RecurrentConfig& config, const LayerArrays<const T>* params,
@@ -90,11 +94,18 @@ struct Stream<T>::Body {
     for (std::size_t i = 0; i < layers.size(); ++i) {
       layers[i].prepare(i > 0 ? &layers[i - 1] : nullptr);
     }
-    if (with.threads > 1 && layers[0].shareable() && work() >= kLeastSharedWork) {
-      threads = useful_threads(with.threads);
-      auto nothing = [](const Team&) {};
-      parallel(threads, nothing);  // starts them: a step does not
-    }
+    if (layers[0].shareable()) threads = shared_by(with.threads);
+  }
+
+  // Starts them: a step does not.
+  int shared_by(int most) const {
+    const int wanted = useful_threads(most);
+    const double saved = static_cast<double>(work()) / kWorkPerNanosecond *
+                         (1.0 - 1.0 / static_cast<double>(wanted));
+    if (wanted == 1 || saved < kLeastSaved) return 1;
+    const double barrier = barrier_nanoseconds(wanted);
+    const bool known = barrier < std::numeric_limits<double>::infinity();
+    return known && saved < kSavedBarriers * barrier ? 1 : wanted;
   }
 
   Index features() const { return config.output_size(); }

@@ -71,6 +71,27 @@ TEST_CASE("a barrier holds until all have arrived") {
   CHECK(arrived == kThreads * kPhases);
 }
 
+TEST_CASE("barriers hold for teams of any size in turn") {
+  std::atomic<int> arrived{0};
+  std::atomic<int> early{0};
+  for (int region = 0; region < 600; ++region) {
+    const int threads = 2 + region % 3 * (region % 5);
+    arrived = 0;
+    // By value: the body may travel to the threads as a copy.
+    const auto body = [&arrived, &early, phases = 1 + region % 4](const Team& team) {
+      for (int phase = 1; phase <= phases; ++phase) {
+        arrived += 1;
+        team.barrier();
+        if (arrived < phase * team.size()) early += 1;
+        team.barrier();
+      }
+    };
+    parallel(threads, body);
+    CHECK(arrived == (1 + region % 4) * threads);
+  }
+  CHECK(early == 0);
+}
+
 TEST_CASE("regions from several threads at once") {
   constexpr int kCallers = 4;
   std::atomic<int> wrong{0};
