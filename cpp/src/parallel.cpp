@@ -115,7 +115,10 @@ class Barrier {
   void wait(int rank, int size, bool spin) {
     add(rank);
     const auto ready = [&] { return are_here(rank, size); };
-    if (ready()) return bed_.wake();
+    if (ready()) {
+      bed_.wake();
+      return;
+    }
     if (spin && spin_until(ready)) return;
     const auto slept = bed_.sleep_until(ready);
     crowd.note_sleep(slept);
