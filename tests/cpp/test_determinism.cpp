@@ -174,16 +174,16 @@ TEST_CASE_TEMPLATE("threads sharing small steps give the same bits", T, float, d
 }
 
 // L2 holds no weights of all panels, but two panels of the first layer; of the second,
-// which is read in pieces, 140 rows keep their sums in two groups. Only kernels for x86
-// ask how large L1 is; elsewhere it would be nine minutes on an emulated CPU for
-// nothing.
+// which is read in pieces, 140 rows keep their sums in two groups. A row alone of the
+// small ones has a panel, whole or in halves. Only kernels for x86 ask how large L1 is;
+// elsewhere it would be nine minutes on an emulated CPU for nothing.
 #if defined(FASTLSTM_TEST_X86)
 TEST_CASE_TEMPLATE("the size of L1 does not change the bits", T, float, double) {
-  constexpr Index kSizes[][2] = {{150, 400}, {1500, 520}};
+  constexpr Index kSizes[][2] = {{150, 400}, {1500, 520}, {3, 12}, {2, 16}, {5, 7}};
   set_num_threads(1);
   for (const CellKind cell : kCells) {
     for (const auto& [inputs, units] : kSizes) {
-      for (const Index batch_size : {20, 140}) {
+      for (const Index batch_size : {1, 20, 140}) {
         const Problem<T> problem(make_config(cell, inputs, units), 2, batch_size);
         set_l1_bytes(32 << 10);
         const Outcome<T> outcome = problem.infer();

@@ -13,26 +13,27 @@ constexpr unsigned kTanhOfG = 1u << 2;  // for squash: i, f and o are sigmoids
 
 // The end of a step of one row and panel, from the sums of its gates, in two parts: c
 // for all rows of a tile before h, so that there is work while a row's c is awaited.
-// Slots are kSlot values apart, of which V holds the real ones. Inlined by force: out
-// of line the sums would live in memory.
+// Slots are kSlot values apart, of which V holds the real ones, or those from `lane`
+// on. Inlined by force: out of line the sums would live in memory.
 //
 // c = f * c_prev + i * g. Leaves c and o in sums.
 template <int kSlot, class V, class T>
 [[gnu::always_inline]] inline void cell_state(const LstmStepArgs<T>& s, Index row,
-                                              Index panel, V (&sums)[kSlots]) {
+                                              Index panel, V (&sums)[kSlots],
+                                              Index lane = 0) {
   squash<kTanhOfG>(sums);
   const V i = sums[0];
   const V f = sums[1];
   const V g = sums[2];
   const V o = sums[3];
-  const T* c_prev = s.c_prev + panel * s.c_prev_panel_stride;
+  const T* c_prev = s.c_prev + panel * s.c_prev_panel_stride + lane;
   const V c = fma(f, V::load(c_prev + row * s.c_prev_row_stride), i * g);
-  c.store(s.c + panel * s.c_panel_stride + row * s.c_row_stride);
+  c.store(s.c + panel * s.c_panel_stride + row * s.c_row_stride + lane);
   sums[0] = c;
   sums[3] = o;
   if (s.gate.gates == nullptr) return;
-  T* out =
-      s.gate.gates + panel * s.gate.gate_panel_stride + row * s.gate.gate_row_stride;
+  T* out = s.gate.gates + panel * s.gate.gate_panel_stride +
+           row * s.gate.gate_row_stride + lane;
   i.store(out);
   f.store(out + kSlot);
   g.store(out + 2 * kSlot);
@@ -122,6 +123,57 @@ struct LstmRow {
   }
 };
 
+// The same for a panel alone, in two halves side by side.
+template <class V, class Isa, class T>
+struct LstmHalves {
+  using Half = HalfOf<V, Isa>;
+  static constexpr int kSlot = V::kWidth;
+  static constexpr int kCount = kSlot / Half::kWidth;
+  const LstmStepArgs<T>& s;
+  Index stored_units;
+
+  void run() const {
+    static_assert(kCount == 2);
+    const GateArgs<T>& g = s.gate;
+    Half sums[kCount][kSlots];
+    for_sums([&](Half& sum, Index at) { sum = Half::load(g.init + at); }, sums);
+    if (g.x != nullptr) add(g.x, g.x_size, g.packed_x, sums);
+    add(g.h, g.h_steps, g.packed_h, sums);
+#pragma GCC unroll 2
+    for (int i = 0; i < kCount; ++i) {
+      cell_state<kSlot>(s, 0, 0, sums[i], i * Half::kWidth);
+    }
+    squash_c(sums);
+#pragma GCC unroll 2
+    for (int i = 0; i < kCount; ++i) {
+      const Index lane = i * Half::kWidth;
+      store_lanes(sums[i][3] * sums[i][0], s.h_out + lane,
+                  panel_lanes<Half>(stored_units, lane));
+    }
+  }
+
+  template <class Body>
+  [[gnu::always_inline]] static void for_sums(const Body& body,
+                                              Half (&sums)[kCount][kSlots]) {
+#pragma GCC unroll 2
+    for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 4
+      for (int slot = 0; slot < kSlots; ++slot) {
+        body(sums[i][slot], slot * kSlot + i * Half::kWidth);
+      }
+    }
+  }
+  [[gnu::always_inline]] static void add(const T* a, Index size, const T* b,
+                                         Half (&sums)[kCount][kSlots]) {
+#pragma GCC unroll 4
+    for (Index k = 0; k < size; ++k, b += kSlots * kSlot) {
+      const Half left = Half::set1(a[k]);
+      for_sums([&](Half& sum, Index at) { sum = fma(left, Half::load(b + at), sum); },
+               sums);
+    }
+  }
+};
+
 // Whether panels are taken one by one: the cell of each is hidden behind the sums of
 // the next, where these wait for more weights than L1 holds, and panels are so few that
 // cells show. Not where other sums fill the wait.
@@ -139,6 +191,12 @@ inline void lstm_row(const LstmStepArgs<T>& s, Index stored_units) {
   const Index last = g.panel_end - 1;
   const bool half = fits_half<V, Isa>(panel_lanes<V>(s.hidden_size, last * V::kWidth));
   const Index end = half ? last : g.panel_end;
+  if constexpr (HalfOf<V, Isa>::kWidth < V::kWidth && StoredRows<Weight>::kCount == 1) {
+    if (s.hidden_size <= V::kWidth && !half && Isa::halves_alone()) {
+      LstmHalves<V, Isa, T>{s, stored_units}.run();
+      return finish_ahead<V, Isa>(g);
+    }
+  }
   const LstmRow<V, Isa, Weight, T> tile{s, stored_units};
   if (takes_single_panels<V, Isa, Weight>(s)) {
     for_panel_groups<1>(g.panel_begin, end, half, g.descending, tile);
