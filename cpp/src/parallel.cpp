@@ -68,18 +68,18 @@ bool spin_until(const Ready& ready) {
 }
 
 // Where threads sleep until ready() is true. Who makes it true, by a write of seq_cst,
-// calls wake() after that.
-class Bed {
+// calls unpark() after that.
+class Parking {
  public:
-  void wake() {
+  void unpark() {
     if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
-    { const std::lock_guard<std::mutex> lock(mutex_); }
+    { const std::lock_guard<std::mutex> lock(mutex_); }  // nobody is about to sleep
     wake_.notify_all();
   }
 
   // Returns how long it has slept.
   template <class Ready>
-  Clock::duration sleep_until(const Ready& ready) {
+  Clock::duration park_until(const Ready& ready) {
     const auto begin = Clock::now();
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
@@ -109,18 +109,18 @@ class Barrier {
   // touches them no more.
   void leave(int rank) {
     add(rank);
-    bed_.wake();
+    parking_.unpark();
   }
 
   void wait(int rank, int size, bool spin) {
     add(rank);
     const auto ready = [&] { return are_here(rank, size); };
     if (ready()) {
-      bed_.wake();
+      parking_.unpark();
       return;
     }
     if (spin && spin_until(ready)) return;
-    const auto slept = bed_.sleep_until(ready);
+    const auto slept = parking_.park_until(ready);
     crowd.note_sleep(slept);
     // Who does not spin is one of more threads than CPUs.
     if (spin) shared_cpu.note_sleep(is_worker);
@@ -145,7 +145,7 @@ class Barrier {
 
   std::unique_ptr<Count[]> counts_;
   int size_ = 0;
-  Bed bed_;
+  Parking parking_;
 };
 
 class alignas(kCacheLine) Pool {
@@ -162,7 +162,7 @@ class alignas(kCacheLine) Pool {
     const unsigned region = (start_.load(std::memory_order_relaxed) >> kSizeBits) + 1;
     start_.exchange(region << kSizeBits | static_cast<unsigned>(threads),
                     std::memory_order_seq_cst);
-    bed_.wake();
+    parking_.unpark();
     body(context, Team(0, threads));
     barrier(0, 0, threads);
   }
@@ -195,7 +195,7 @@ class alignas(kCacheLine) Pool {
       return start_.load(std::memory_order_seq_cst) != seen;
     };
     for (;;) {
-      if (!spin || !spin_until(has_begun)) bed_.sleep_until(has_begun);
+      if (!spin || !spin_until(has_begun)) parking_.park_until(has_begun);
       seen = start_.load(std::memory_order_acquire);
       const int size = team_size(seen);
       spin = rank < size && spin_.load(std::memory_order_relaxed);
@@ -218,7 +218,7 @@ class alignas(kCacheLine) Pool {
   alignas(16) unsigned char inlined_[kInlinedBytes];
   std::atomic<unsigned> start_{0};
 
-  alignas(kCacheLine) Bed bed_;
+  alignas(kCacheLine) Parking parking_;
   std::atomic<bool> spin_{true};
   int size_ = 0;  // of the latest team
   Barrier barriers_[3];

@@ -109,15 +109,17 @@ struct Stream<T>::Body {
     for (std::size_t i = 0; i < layers.size(); ++i) {
       layers[i].prepare(i > 0 ? &layers[i - 1] : nullptr);
     }
-    if (layers[0].shareable()) threads = shared_by(with.threads);
+    if (layers[0].shareable()) threads = useful_steppers(with.threads);
+    const auto nothing = [](const Team&) {};
+    parallel(threads, nothing);  // starts them: a step does not
   }
 
-  // Starts them: a step does not.
-  int shared_by(int most) const {
+  // Threads that share a step.
+  int useful_steppers(int most) const {
     const int wanted = useful_threads(most);
     const double saved = static_cast<double>(work()) / kWorkPerNanosecond *
                          (1.0 - 1.0 / static_cast<double>(wanted));
-    if (wanted == 1 || saved < kLeastSaved) return 1;
+    if (saved < kLeastSaved) return 1;
     const double barrier = barrier_nanoseconds(wanted);
     const bool known = barrier < std::numeric_limits<double>::infinity();
     return known && saved < kSavedBarriers * barrier ? 1 : wanted;
