@@ -53,6 +53,7 @@ struct Column {
         back(backward) {
     for (Index l = 0; l < count; ++l) {
       plans.push_back(make_plan<T>(config, layer + l, direction == 1, rows));
+      plans.back().trains = true;
     }
     std::vector<LayerArrays<const T>> own;
     for (Index l = 0; l < count; ++l) own.push_back(params[index(l)]);

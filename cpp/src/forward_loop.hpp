@@ -37,9 +37,10 @@ struct ForwardLoop {
   // Scratch:
   T* gates = nullptr;  // inference: (P, N, 4 W) of one step, if they are stored at all
   T* sums = nullptr;  // inference: bias + x W_ih^T of the latest steps, (steps, P, 4 W)
-  T* ahead_x = nullptr;       // for each thread: of a block, (I, steps)
-  Index projected_steps = 0;  // of a block; 0: not projected
-  Index kept_steps = 0;       // that sums are kept for
+  T* ahead_x = nullptr;              // for each thread: of a block, (I, steps)
+  Index projected_steps = 0;         // of a block; 0: not projected
+  Index kept_steps = 0;              // that sums are kept for
+  BFloat16Pair* cut_rows = nullptr;  // for each thread, see TripleGates
 
   void take(Arena& arena, int threads) {
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
@@ -52,7 +53,15 @@ struct ForwardLoop {
     }
     gates =
         keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
+    cut_rows = arena.take<BFloat16Pair>(threads * cut_words());
     sums = arena.take<T>(keep() ? 0 : kept_steps * row_panels * plan.gate_line());
+  }
+
+  // Of one thread.
+  Index cut_words() const {
+    if (!plan.triple_gates()) return 0;
+    const Index rows = std::min(plan.batch_size, kTripleRows);
+    return checked_product(column_pairs(rows), plan.gate_steps() * kStepWords);
   }
 
   // Steps of a block to project; 0: nothing is.
@@ -131,7 +140,7 @@ struct ForwardLoop {
     const PanelRows<const T> c_prev =
         staged ? state_rows<T, const T>(plan, previous.staged_c) : c_before(step, part);
     if (plan.fused()) {
-      fused_steps(t, count, part, c_prev, args);
+      fused_steps(t, count, part, c_prev, team.rank(), args);
     } else {
       pointwise_step(t, part, args.gate, h_prev, c_prev);
     }
@@ -302,7 +311,8 @@ struct ForwardLoop {
 
   // The other fields than `gate`, and the steps.
   void fused_steps(Index t, Index count, const Part& part,
-                   const PanelRows<const T>& c_prev, LstmStepArgs<T>& s) const {
+                   const PanelRows<const T>& c_prev, int rank,
+                   LstmStepArgs<T>& s) const {
     const Index row = part.rows.begin;
     s.c_prev = c_prev.at(row, 0);
     s.c_prev_row_stride = c_prev.row_stride;
@@ -316,10 +326,13 @@ struct ForwardLoop {
     s.hidden_size = plan.hidden_size;
     const Index record = keep() ? record_step(part) : 0;
     const Index time = plan.time_per_step();
-    plan.kernels->lstm_steps(
-        s, count,
-        {time * x.stride_t, projected_steps > 0 ? sums_step(part) : 0, record, record,
-         time * output.stride_t});
+    const StepStrides strides{time * x.stride_t,
+                              projected_steps > 0 ? sums_step(part) : 0, record, record,
+                              time * output.stride_t};
+    if (packed.triples == nullptr) return plan.kernels->lstm_steps(s, count, strides);
+    plan.kernels->triples.lstm_steps(
+        s, count, strides,
+        {packed.triples, plan.gate_steps(), cut_rows + rank * cut_words()});
   }
 
   void pointwise_step(Index t, const Part& part, const GateArgs<T>& gate,

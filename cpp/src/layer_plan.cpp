@@ -191,10 +191,14 @@ PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena, bool share
                   : nullptr;
   };
   const bool ahead = plan.projects_ahead;
-  return {matrix(!ahead || shared, stored, plan.map_x, plan.input_size),
+  const bool triples = plan.triple_gates();
+  const Index words = triples ? plan.gate_steps() * kGateStepWords : 0;
+  return {matrix(!triples && (!ahead || shared), stored, plan.map_x, plan.input_size),
           matrix(ahead, units, plan.map_x, plan.input_size),
-          matrix(true, stored, plan.map_h, plan.output_size),
-          arena.take<T>(units * kSlots)};
+          matrix(!triples, stored, plan.map_h, plan.output_size),
+          arena.take<T>(units * kSlots),
+          triples ? arena.take<BFloat16Pair>(checked_product(plan.panels, words))
+                  : nullptr};
 }
 
 template <class T>
@@ -220,10 +224,16 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
     k.pack_slots(plan.map_x, params.weight_ih, plan.input_size, panels.begin,
                  panels.end, packed.x_slots);
   }
-  k.pack_panels(plan.map_h, params.weight_hh, plan.output_size, panels.begin,
-                panels.end, packed.h);
-  if (narrow_width(plan) > 0 && panels.begin < panels.end &&
-      panels.end == plan.panels) {
+  if (packed.h != nullptr) {
+    k.pack_panels(plan.map_h, params.weight_hh, plan.output_size, panels.begin,
+                  panels.end, packed.h);
+  }
+  if (packed.triples != nullptr) {
+    k.triples.pack_gates(plan.map_x, params.weight_ih, plan.input_size,
+                         params.weight_hh, plan.hidden_size, panels.begin, panels.end,
+                         packed.triples);
+  } else if (narrow_width(plan) > 0 && panels.begin < panels.end &&
+             panels.end == plan.panels) {
     if (packed.x != nullptr) {
       copy_narrow(plan, plan.input_size * slots_of(plan.map_x), packed.x);
     }

@@ -26,12 +26,23 @@ constexpr Index kLeastUnitsAhead = 64;
 constexpr Index kMostBytesAhead = 16 << 20;
 constexpr Index kLargeL2 = 2 << 20;
 
-// Backward's products are of triples from so many rows and weights (in panels) on: with
-// fewer, cutting the numbers takes longer than matrix units save, and threads that
-// share the rows leave tiles half empty. Measured with 8 to 128 rows on one and two
+// Products are of triples from so many rows and weights (in panels) on: with fewer,
+// cutting the numbers takes longer than matrix units save, and threads that share the
+// rows leave tiles half empty. Measured for backward with 8 to 128 rows on one and two
 // threads, and with hidden 24 to 1024 of every cell.
 constexpr Index kLeastTripleRows = 32;
 constexpr Index kLeastTripleWeights = 20 << 10;
+// Forward, if it has so many units in all rows of a step: two threads that have 16 rows
+// each of 64 to 96 units take 4 to 9% longer. Measured on one and two threads.
+constexpr Index kLeastTripleCells = 4096;
+
+// What products of triples take columns in, see kernels/triple_table.hpp.
+inline Index whole_tiles(Index columns) {
+  return (columns + kTileRows - 1) / kTileRows * kTileRows;
+}
+inline Index column_pairs(Index columns) {
+  return (columns + kPairRows - 1) / kPairRows;
+}
 
 template <class T>
 struct LayerPlan {
@@ -56,6 +67,7 @@ struct LayerPlan {
   int max_threads = 0;  // 0: as many as help
   bool projects_ahead;  // see kLeastStepsAhead
   bool triples;         // backward's products are of triples, see kLeastTripleRows
+  bool trains = false;  // set by the caller: back-propagation is to follow
 
   bool lstm() const { return cell == CellKind::lstm; }
   Index gate_line() const { return kSlots * width; }
@@ -68,6 +80,16 @@ struct LayerPlan {
   bool fused() const {
     return lstm() && cell_activation == Activation::tanh &&
            output_activation == Activation::tanh;
+  }
+  // Forward's products are of triples as well. Not in inference, where a row has the
+  // same bits in any batch.
+  bool triple_gates() const {
+    return triples && trains && fused() &&
+           batch_size * hidden_size >= kLeastTripleCells;
+  }
+  Index gate_steps() const {  // of these, for each panel
+    const Index blocks = whole_tiles(input_size) + whole_tiles(hidden_size);
+    return (blocks / kTileRows + 1) / 2;
   }
   Index time_of(Index step) const { return reverse ? seq_len - 1 - step : step; }
   Index time_per_step() const { return reverse ? -1 : 1; }
@@ -126,14 +148,6 @@ template <class T>
 Index operand_stride(Index size) {
   constexpr Index kLine = 64 / sizeof(T);
   return size <= kLine ? size : ((size + kLine - 1) / kLine | 1) * kLine;
-}
-
-// What products of triples take columns in, see kernels/triple_table.hpp.
-inline Index whole_tiles(Index columns) {
-  return (columns + kTileRows - 1) / kTileRows * kTileRows;
-}
-inline Index column_pairs(Index columns) {
-  return (columns + kPairRows - 1) / kPairRows;
 }
 
 // The plan of `count` rows of the batch from `first` on; not where rows are packed or
@@ -276,6 +290,7 @@ struct PackedWeights {
   T* x_slots;  // (P, x slots, I, W) for a plan that projects ahead, else null
   T* h;        // (P, output_size, h slots * W)
   T* bias;     // (P, 4 W)
+  BFloat16Pair* triples;  // for triple_gates(), see pack_gates; then x and h are null
 };
 
 // Lanes of the narrow copy of a last panel that half a vector holds; 0: there is none.

@@ -167,6 +167,7 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
       LayerForward<T>& pass = passes[static_cast<std::size_t>(direction)];
       plan = make_plan<T>(config, layer, direction == 1, rows);
       plan.max_threads = args.max_threads;
+      plan.trains = tape != nullptr;
       pass.params = args.params[i];
       if (cached != nullptr) {
         pass.packed = &cached->packed.layers[static_cast<std::size_t>(i)];

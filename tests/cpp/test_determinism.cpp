@@ -472,8 +472,8 @@ TEST_CASE_TEMPLATE("rows go back alike in a large batch and in a small one", T, 
     for (const CellKind cell : kCells) {
       const Problem<T> batch(make_config(cell, 3, kUnits), 12, kBatch);
       const Gradients<T> whole = batch.gradients();
-      for (const Index begin : {0, 30, 46}) {
-        const Index end = begin + 34;
+      for (const Index begin : {0, 30, 40}) {
+        const Index end = begin + 40;  // enough for products of triples, as the batch
         const auto part_of = [&](const std::vector<T>& all, Index inner) {
           return rows_of(all, kBatch, inner, begin, end);
         };
@@ -490,7 +490,8 @@ TEST_CASE_TEMPLATE("rows go back alike in a large batch and in a small one", T, 
   });
 }
 
-TEST_CASE_TEMPLATE("keeping a tape does not change the output", T, float, double) {
+TEST_CASE_TEMPLATE("keeping a tape of few rows does not change the output", T, float,
+                   double) {
   for_each_isa([] {
     for (const CellKind cell : kCells) {
       for (const Index batch_size : {1, 5}) {

@@ -1,6 +1,8 @@
 // The products of triples, against sums in double: their error must stay within that of
 // a chain of float multiply-adds.
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "layouts.hpp"
@@ -143,7 +145,220 @@ struct WeightsProblem {
   }
 };
 
+// Steps of an LSTM from the kernel, and in double.
+struct StepsProblem {
+  static constexpr Index kSteps = 3;
+  LayerPlan<float> plan;
+  Index rows, inputs, units;
+  bool has_h;
+  std::vector<float> x, w_x, w_h, bias, h0, c0;
+
+  StepsProblem(Index row_count, Index x_size, Index h_size, bool with_h)
+      : plan(small_plan<float>(CellKind::lstm, row_count, x_size, h_size)),
+        rows(row_count),
+        inputs(x_size),
+        units(h_size),
+        has_h(with_h) {
+    Random<float> random(
+        static_cast<std::uint64_t>(rows * 1000 + inputs * 100 + units));
+    const auto scaled = [&](Index count) {
+      std::vector<float> values = random.array(count);
+      for (float& v : values) v /= std::sqrt(static_cast<float>(inputs + units));
+      return values;
+    };
+    // What lies behind the columns of a row must not count.
+    const auto padded = [&](Index count, Index size, Index stride) {
+      std::vector<float> values = random.array(count * stride);
+      for (Index i = 0; i < count * stride; ++i) {
+        if (i % stride >= size) {
+          values[static_cast<std::size_t>(i)] = std::numeric_limits<float>::quiet_NaN();
+        }
+      }
+      return values;
+    };
+    x = padded(kSteps * rows, inputs, x_stride());
+    h0 = padded(rows, units, h_stride());
+    w_x = scaled(kSlots * units * inputs);
+    w_h = scaled(kSlots * units * units);
+    c0 = random.array(plan.panels * rows * plan.width);
+    bias = random.array(plan.panels * plan.gate_line());
+  }
+  Index x_stride() const { return inputs + 2; }
+  Index h_stride() const { return units + 3; }
+  Index record_step() const { return plan.panels * rows * plan.record; }
+
+  // h of all steps, rows and units, then i, f, g, o, c of each. `cut`: the panels
+  // before it and the others are computed apart, as by two threads; 0: all steps in one
+  // call.
+  std::vector<float> run(Index cut) const {
+    const TripleKernels<float>& k = plan.kernels->triples;
+    std::vector<BFloat16Pair> packed =
+        words(plan.panels * plan.gate_steps() * kGateStepWords);
+    std::vector<BFloat16Pair> scratch =
+        words(kTripleRows / kPairRows * plan.gate_steps() * kStepWords);
+    k.pack_gates(plan.map_x, w_x.data(), inputs, w_h.data(), units, cut, plan.panels,
+                 packed.data());
+    k.pack_gates(plan.map_x, w_x.data(), inputs, w_h.data(), units, 0, cut,
+                 packed.data());
+    std::vector<float> records(static_cast<std::size_t>(kSteps * record_step()));
+    std::vector<float> h(static_cast<std::size_t>(kSteps * rows * h_stride()));
+    const StepStrides strides{rows * x_stride(), 0, record_step(), record_step(),
+                              rows * h_stride()};
+    for (Index step = 0; step < kSteps; step += cut > 0 ? 1 : kSteps) {
+      LstmStepArgs<float> s{};
+      GateArgs<float>& g = s.gate;
+      float* const record = records.data() + step * record_step();
+      g.rows = rows;
+      g.x = x.data() + step * strides.x;
+      g.x_stride = x_stride();
+      g.x_size = inputs;
+      g.h = step > 0 ? h.data() + (step - 1) * strides.h_out : h0.data();
+      g.h_stride = h_stride();
+      g.h_size = units;
+      g.h_steps = step > 0 || has_h ? units : 0;
+      g.init = bias.data();
+      g.init_panel_stride = plan.gate_line();
+      g.gates = record;
+      g.gate_row_stride = s.c_row_stride = plan.record;
+      g.gate_panel_stride = s.c_panel_stride = rows * plan.record;
+      s.c = record + plan.gate_line();
+      s.c_prev = step > 0 ? s.c - strides.c : c0.data();
+      s.c_prev_row_stride = step > 0 ? s.c_row_stride : plan.width;
+      s.c_prev_panel_stride = step > 0 ? s.c_panel_stride : rows * plan.width;
+      s.h_out = h.data() + step * strides.h_out;
+      s.h_out_stride = h_stride();
+      s.hidden_size = units;
+      g.descending = step % 2 == 0;
+      for (const auto& [begin, end] : {std::pair(cut, plan.panels), {Index{0}, cut}}) {
+        g.panel_begin = begin;
+        g.panel_end = end;
+        k.lstm_steps(s, cut > 0 ? 1 : kSteps, strides,
+                     {packed.data(), plan.gate_steps(), scratch.data()});
+        if (cut == 0) break;
+      }
+    }
+    std::vector<float> all;
+    for_each_cell([&](Index step, Index row, Index unit) {
+      all.push_back(at(h, (step * rows + row) * h_stride() + unit));
+    });
+    for_each_cell([&](Index step, Index row, Index unit) {
+      const Index panel = unit / plan.width;
+      const Index record = step * record_step() + (panel * rows + row) * plan.record;
+      for (Index slot = 0; slot <= kSlots; ++slot) {
+        all.push_back(at(records, record + slot * plan.width + unit % plan.width));
+      }
+    });
+    return all;
+  }
+
+  template <class Visit>
+  void for_each_cell(const Visit& visit) const {
+    for (Index step = 0; step < kSteps; ++step) {
+      for (Index row = 0; row < rows; ++row) {
+        for (Index unit = 0; unit < units; ++unit) visit(step, row, unit);
+      }
+    }
+  }
+
+  std::vector<double> exact() const {
+    std::vector<double> hs, others;
+    for_each_cell([&](Index step, Index row, Index unit) {
+      const Index lane = unit % plan.width;
+      const Index panel = unit / plan.width;
+      double gate[kSlots];
+      for (Index slot = 0; slot < kSlots; ++slot) {
+        const Index line = panel * plan.gate_line() + slot * plan.width + lane;
+        double sum = at(bias, line);
+        const Index weight = slot * units + unit;
+        for (Index i = 0; i < inputs; ++i) {
+          sum += double{at(x, (step * rows + row) * x_stride() + i)} *
+                 at(w_x, weight * inputs + i);
+        }
+        for (Index i = 0; i < units && (step > 0 || has_h); ++i) {
+          sum += (step > 0 ? at(hs, ((step - 1) * rows + row) * units + i)
+                           : double{at(h0, row * h_stride() + i)}) *
+                 at(w_h, weight * units + i);
+        }
+        gate[slot] = slot == 2 ? std::tanh(sum) : 1 / (1 + std::exp(-sum));
+      }
+      const double before =
+          step > 0 ? at(others, (((step - 1) * rows + row) * units + unit) * 5 + kSlots)
+                   : double{at(c0, (panel * rows + row) * plan.width + lane)};
+      const double c = gate[1] * before + gate[0] * gate[2];
+      hs.push_back(gate[3] * std::tanh(c));
+      others.insert(others.end(), gate, gate + kSlots);
+      others.push_back(c);
+    });
+    hs.insert(hs.end(), others.begin(), others.end());
+    return hs;
+  }
+
+  void check() const {
+    const std::vector<float> got = run(0);
+    const std::vector<double> wanted = exact();
+    REQUIRE(got.size() == wanted.size());
+    // Two thirds of the bits would be off by 1e-5.
+    bool close = true;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      close = close && std::abs(double{got[i]} - wanted[i]) < 1e-6;
+    }
+    CAPTURE(rows);
+    CAPTURE(inputs);
+    CAPTURE(units);
+    REQUIRE(close);
+    REQUIRE(same_bits(run((plan.panels + 1) / 2), got));
+  }
+};
+
 }  // namespace
+
+TEST_CASE("triples: steps forward, with every tail") {
+  for_each_with_triples([] {
+    for (const Index rows : {1, 15, 16, 17, 32, 33, 64, 65}) {
+      for (const Index inputs : {1, 16, 17, 40}) {
+        for (const Index units : {1, 8, 16, 31, 33, 70}) {
+          StepsProblem(rows, inputs, units, units % 2 == 0).check();
+        }
+      }
+    }
+    // More rows than one pass takes.
+    StepsProblem(257, 20, 40, true).check();
+    StepsProblem(300, 20, 40, false).check();
+  });
+}
+
+TEST_CASE("triples: a row forward gives the same bits among others and alone") {
+  for_each_with_triples([] {
+    const StepsProblem all(290, 20, 40, true);
+    const std::vector<float> wanted = all.run(0);
+    for (const Index row : {0, 17, 31, 255, 256, 289}) {
+      StepsProblem one(1, all.inputs, all.units, true);
+      one.w_x = all.w_x;
+      one.w_h = all.w_h;
+      one.bias = all.bias;
+      const auto copy = [](std::vector<float>& to, Index to_row,
+                           const std::vector<float>& from, Index from_row,
+                           Index count) {
+        std::copy_n(from.begin() + from_row * count, count,
+                    to.begin() + to_row * count);
+      };
+      copy(one.h0, 0, all.h0, row, all.h_stride());
+      for (Index step = 0; step < StepsProblem::kSteps; ++step) {
+        copy(one.x, step, all.x, step * all.rows + row, all.x_stride());
+      }
+      for (Index p = 0; p < all.plan.panels; ++p) {
+        copy(one.c0, p, all.c0, p * all.rows + row, all.plan.width);
+      }
+      const std::vector<float> got = one.run(0);
+      for (Index step = 0; step < StepsProblem::kSteps; ++step) {
+        for (Index unit = 0; unit < all.units; ++unit) {
+          REQUIRE(at(got, step * all.units + unit) ==
+                  at(wanted, (step * all.rows + row) * all.units + unit));
+        }
+      }
+    }
+  });
+}
 
 TEST_CASE("triples: d_gates times weights, with every tail") {
   for_each_with_triples([] {

@@ -234,6 +234,24 @@ void lstm_step(const LstmStepArgs<T>& s) {
   }
 }
 
+// From the arguments of a step to those of the one behind it.
+template <class T>
+inline void next_step(LstmStepArgs<T>& s, const StepStrides& strides) {
+  GateArgs<T>& g = s.gate;
+  g.descending = !g.descending;
+  g.h = s.h_out;
+  g.h_stride = s.h_out_stride;
+  g.h_steps = g.h_size;
+  if (g.x != nullptr) g.x += strides.x;
+  g.init += strides.init;
+  if (g.gates != nullptr) g.gates += strides.gates;
+  s.c_prev = s.c;
+  s.c_prev_row_stride = s.c_row_stride;
+  s.c_prev_panel_stride = s.c_panel_stride;
+  s.c += strides.c;
+  s.h_out += strides.h_out;
+}
+
 template <class V, class Isa, class T = typename V::Value>
 void lstm_steps(const LstmStepArgs<T>& first, Index steps, const StepStrides& strides) {
   LstmStepArgs<T> s = first;
@@ -245,18 +263,7 @@ void lstm_steps(const LstmStepArgs<T>& first, Index steps, const StepStrides& st
     if (g.ahead != nullptr) g.ahead->end = end - units * left / steps;
     lstm_step<V, Isa>(s);
     if (left == 0) return;
-    g.descending = !g.descending;
-    g.h = s.h_out;
-    g.h_stride = s.h_out_stride;
-    g.h_steps = g.h_size;
-    if (g.x != nullptr) g.x += strides.x;
-    g.init += strides.init;
-    if (g.gates != nullptr) g.gates += strides.gates;
-    s.c_prev = s.c;
-    s.c_prev_row_stride = s.c_row_stride;
-    s.c_prev_panel_stride = s.c_panel_stride;
-    s.c += strides.c;
-    s.h_out += strides.h_out;
+    next_step(s, strides);
   }
 }
 

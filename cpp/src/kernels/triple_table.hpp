@@ -1,4 +1,4 @@
-// Products of backward on numbers cut in triples. Part of the table in table.hpp, which
+// Products of training on numbers cut in triples. Part of the table in table.hpp, which
 // has the words used here.
 //
 // A float is the sum of three bfloat16, x = x0 + x1 + x2, each the rounded rest of
@@ -20,6 +20,9 @@ using Index = std::int64_t;
 
 struct BFloat16Pair;
 struct PanelMap;
+struct StepStrides;
+template <class T>
+struct LstmStepArgs;
 
 constexpr int kThirds = 3;
 constexpr Index kTileRows = 16;
@@ -84,6 +87,17 @@ struct TripleOuterArgs {
   const T* next;  // a d_w that comes next, to be fetched; may be null
 };
 
+// Forward sums [x | h] times the weights in blocks of 16 terms, those of x and then
+// those of h, two a step; what fills a block is zeros. Tiles of weights: (P, steps,
+// kThirds, 4 slots, 16, 16) words.
+constexpr Index kGateStepWords = 4 * kThirds * kTileWords;
+
+struct TripleGates {
+  const BFloat16Pair* packed;  // see pack_gates
+  Index steps;                 // of a panel
+  BFloat16Pair* scratch;       // (kTripleRows / kPairRows, steps, kStepWords)
+};
+
 template <class T>
 struct TripleKernels {
   // w's rows in panel order, steps of a panel as above.
@@ -94,6 +108,13 @@ struct TripleKernels {
   // d_gates (rows, 4 W) of a panel -> (bands, 4, kThirds, 16, 16)
   void (*cut_panel)(const T* d_gates, Index rows, BFloat16Pair* cut);
   void (*outer)(const TripleOuterArgs<T>&);
+  // The panels [begin, end) of the weights of x and of h, as above.
+  void (*pack_gates)(const PanelMap& map, const T* w_x, Index x_size, const T* w_h,
+                     Index h_size, Index panel_begin, Index panel_end,
+                     BFloat16Pair* packed);
+  // As Kernels::lstm_steps, of these weights; init is the bias.
+  void (*lstm_steps)(const LstmStepArgs<T>& first, Index steps,
+                     const StepStrides& strides, const TripleGates& gates);
 };
 
 }  // namespace fastlstm
