@@ -155,7 +155,6 @@ struct Column {
     pass.record_cut = &record_cuts[at];
     pass.packed = &packed.layers[at];
     set_randomness(tape, i, pass);
-    pass.training = true;
     const LayerPlan<T> plan = plans[at].piece(s.begin, s.end);
     (config.options.plain() ? layer_forward<T> : general_forward<T>)(plan, pass, pool);
     if (!drops(l)) return read_only(output);

@@ -229,7 +229,7 @@ struct GeneralForwardLoop {
 
   T* zones_of(Index t, Index row, Index count, bool of_c) const {
     T* const zones = of_c ? zone_c + row * cell.stride : zone_h + row * output_stride();
-    fill_zones(plan, args, args.training, t, row, count, of_c, zones);
+    fill_zones(plan, args, plan.trains, t, row, count, of_c, zones);
     return zones;
   }
 

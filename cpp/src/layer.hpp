@@ -24,9 +24,8 @@ struct LayerForward {
   const PackedWeights<T>* packed;  // null: of the call alone
   bool packs;                      // the call is to fill `packed`
   RecurrentDropout dropout;
-  // For zoneout; training: it draws; index: of the layer and direction, in the order of
-  // the parameters; source (N): the n that each row stands for, null: its place.
-  bool training;
+  // For zoneout; index: of the layer and direction, in the order of the parameters;
+  // source (N): the n that each row stands for, null: its place.
   std::uint64_t zoneout_seed;
   Index index;
   const Index* source;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "arena.hpp"
+#include "cache_line.hpp"
 #include "fastlstm/recurrent.hpp"
 #include "kernels/table.hpp"
 #include "parallel.hpp"
@@ -146,7 +147,7 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
 // row, so that lines below each other fall into all sets of the cache.
 template <class T>
 Index operand_stride(Index size) {
-  constexpr Index kLine = 64 / sizeof(T);
+  constexpr Index kLine = kCacheLine / sizeof(T);
   return size <= kLine ? size : ((size + kLine - 1) / kLine | 1) * kLine;
 }
 

@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "cache_line.hpp"
 #include "cgroup.hpp"
 #include "cpu_sharing.hpp"
 #include "fastlstm/threads.hpp"
@@ -36,7 +37,6 @@ constexpr std::chrono::milliseconds kTimedFor{100};
 constexpr int kTimings = 5;
 constexpr int kTimedBarriers = 8;
 constexpr int kMaxThreads = 1024;
-constexpr std::size_t kCacheLine = 64;
 
 inline void pause() {
 #if defined(FASTLSTM_X86)

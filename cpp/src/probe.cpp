@@ -9,6 +9,7 @@
 #include <string>
 
 #include "arena.hpp"
+#include "cache_line.hpp"
 #include "fastlstm/buffer.hpp"
 #include "kernels/table.hpp"
 #include "parallel.hpp"
@@ -22,7 +23,6 @@ using Clock = std::chrono::steady_clock;
 // enough to fit between two disturbances.
 constexpr double kSampleSeconds = 1e-3;
 constexpr std::size_t kMinBytes = 4096;
-constexpr std::size_t kCacheLine = 64;
 constexpr Index kMaxLanes = 16;  // of float32 in any instruction set
 
 double since(Clock::time_point begin) {

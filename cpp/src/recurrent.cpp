@@ -193,7 +193,6 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
           tape->vectors.push_back(keep_vectors(plan, args.params[i], pool));
         }
         set_randomness(*tape, i, pass);
-        pass.training = true;
       }
     }
     if (config.options.plain() && config.bidirectional) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cache_line.hpp"
 #include "fastlstm/bfloat16.hpp"
 
 namespace fastlstm {
@@ -17,7 +18,7 @@ template <class T>
 void ask_for(const T* values, Index count) {
   constexpr Index kBytes = sizeof(T);
   const T* const end = values + std::min(count, kAskedFor / kBytes);
-  for (; values < end; values += 64 / kBytes) __builtin_prefetch(values);
+  for (; values < end; values += kCacheLine / kBytes) __builtin_prefetch(values);
 }
 
 // Rows of a packed matrix, in lines that hold one row or two of them.

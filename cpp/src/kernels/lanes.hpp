@@ -1,6 +1,7 @@
 // Vectors of which only some lanes are real: the tails of rows and panels.
 #pragma once
 
+#include "cache_line.hpp"
 #include "table.hpp"
 
 namespace fastlstm {
@@ -43,7 +44,7 @@ enum CacheLevel { kL1 = 3, kL2 = 2 };  // as the compiler's prefetch names them
 // that are read one after another, not jumps.
 template <CacheLevel kLevel, class T>
 inline void prefetch(const T* p, Index count) {
-  constexpr Index kLine = 64 / sizeof(T);
+  constexpr Index kLine = kCacheLine / sizeof(T);
   for (Index i = 0; i < count; i += kLine) __builtin_prefetch(p + i, 0, kLevel);
 }
 

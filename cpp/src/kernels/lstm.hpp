@@ -133,43 +133,30 @@ struct LstmHalves {
   Index stored_units;
 
   void run() const {
-    static_assert(kCount == 2);
     const GateArgs<T>& g = s.gate;
-    Half sums[kCount][kSlots];
-    for_sums([&](Half& sum, Index at) { sum = Half::load(g.init + at); }, sums);
-    if (g.x != nullptr) add(g.x, g.x_size, g.packed_x, sums);
-    add(g.h, g.h_steps, g.packed_h, sums);
-#pragma GCC unroll 2
-    for (int i = 0; i < kCount; ++i) {
-      cell_state<kSlot>(s, 0, 0, sums[i], i * Half::kWidth);
-    }
-    squash_c(sums);
-#pragma GCC unroll 2
-    for (int i = 0; i < kCount; ++i) {
-      const Index lane = i * Half::kWidth;
-      store_lanes(sums[i][3] * sums[i][0], s.h_out + lane,
-                  panel_lanes<Half>(stored_units, lane));
-    }
-  }
-
-  template <class Body>
-  [[gnu::always_inline]] static void for_sums(const Body& body,
-                                              Half (&sums)[kCount][kSlots]) {
+    RowSums<Half, kCount, false> sums;
 #pragma GCC unroll 2
     for (int i = 0; i < kCount; ++i) {
 #pragma GCC unroll 4
       for (int slot = 0; slot < kSlots; ++slot) {
-        body(sums[i][slot], slot * kSlot + i * Half::kWidth);
+        sums.whole[i][slot] = Half::load(g.init + slot * kSlot + i * Half::kWidth);
       }
     }
-  }
-  [[gnu::always_inline]] static void add(const T* a, Index size, const T* b,
-                                         Half (&sums)[kCount][kSlots]) {
-#pragma GCC unroll 4
-    for (Index k = 0; k < size; ++k, b += kSlots * kSlot) {
-      const Half left = Half::set1(a[k]);
-      for_sums([&](Half& sum, Index at) { sum = fma(left, Half::load(b + at), sum); },
-               sums);
+    const auto add = [&](const T* a, Index size, const T* b) {
+      accumulate_row<0, kSlots, kSlot>(sums, a, size, b, Half::kWidth, 0, [] {});
+    };
+    if (g.x != nullptr) add(g.x, g.x_size, g.packed_x);
+    add(g.h, g.h_steps, g.packed_h);
+#pragma GCC unroll 2
+    for (int i = 0; i < kCount; ++i) {
+      cell_state<kSlot>(s, 0, 0, sums.whole[i], i * Half::kWidth);
+    }
+    squash_c(sums.whole);
+#pragma GCC unroll 2
+    for (int i = 0; i < kCount; ++i) {
+      const Index lane = i * Half::kWidth;
+      store_lanes(sums.whole[i][3] * sums.whole[i][0], s.h_out + lane,
+                  panel_lanes<Half>(stored_units, lane));
     }
   }
 };

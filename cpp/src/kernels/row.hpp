@@ -23,14 +23,14 @@ struct RowSums {
 };
 
 // sums[v] += left[0] * line 0 of b + left[1] * line 1 ..., for the stored lines of one
-// word.
-template <int kFirst, int kVecs, int kRows, class V, class Weight, int kSums>
+// word; vectors of a line are kSlot values apart.
+template <int kFirst, int kVecs, int kSlot, int kRows, class V, class Weight, int kSums>
 [[gnu::always_inline]] inline void add_lines(V (&sums)[kSums], const V (&left)[kRows],
                                              int rows, const Weight* b) {
 #pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) {
     V right[kRows];
-    read_weights(b + v * V::kWidth, right);
+    read_weights(b + v * kSlot, right);
     V& sum = sums[kFirst + v];
 #pragma GCC unroll 2
     for (int i = 0; i < rows; ++i) sum = fma(left[i], right[i], sum);
@@ -92,12 +92,12 @@ inline void finish_ahead(const GateArgs<T>& g) {
   }
 }
 
-// sums[p][first + v] += sum over k of a[k] * b[p][k][v], panels b_stride apart; half a
-// panel reads its narrow copy, which lies behind the last panel. beside() is called
-// after each of the first `both` lines. Inlined by force: out of line the sums would
-// live in memory.
-template <int kFirst, int kVecs, class V, int kPanels, bool kHalf, class Weight,
-          class Beside>
+// sums[p][first + v] += sum over k of a[k] * b[p][k][v], panels b_stride apart and
+// slots kSlot; half a panel reads its narrow copy, which lies behind the last panel.
+// beside() is called after each of the first `both` lines. Inlined by force: out of
+// line the sums would live in memory.
+template <int kFirst, int kVecs, int kSlot, class V, int kPanels, bool kHalf,
+          class Weight, class Beside>
 [[gnu::always_inline]] inline void accumulate_row(RowSums<V, kPanels, kHalf>& sums,
                                                   const typename V::Value* a,
                                                   Index size, const Weight* b,
@@ -113,11 +113,11 @@ template <int kFirst, int kVecs, class V, int kPanels, bool kHalf, class Weight,
     for (int i = 0; i < rows; ++i) left[i] = V::set1(a[k + i]);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      add_lines<kFirst, kVecs>(sums.whole[p], left, rows, b + p * b_stride);
+      add_lines<kFirst, kVecs, kSlot>(sums.whole[p], left, rows, b + p * b_stride);
     }
-    if constexpr (kHalf) add_lines<0, kPairs>(sums.half, left, rows, narrow);
-    b += kVecs * V::kWidth;
-    narrow += kPairs * V::kWidth;
+    if constexpr (kHalf) add_lines<0, kPairs, kSlot>(sums.half, left, rows, narrow);
+    b += kVecs * kSlot;
+    narrow += kPairs * kSlot;
   };
   Index k = 0;
 #pragma GCC unroll 2
@@ -155,8 +155,8 @@ template <class Slots, class Isa, class Weight, class V, int kPanels, bool kHalf
   if (g.x != nullptr) {
     const Weight* b = packed_panel<Weight>(g.packed_x, panel, g.x_size, kXLine);
     const Weight* next = packed_panel<Weight>(g.packed_x, panel + 1, g.x_size, kXLine);
-    accumulate_row<Slots::kXFirst, Slots::kXCount>(sums, g.x, g.x_size, b, next - b, 0,
-                                                   [] {});
+    accumulate_row<Slots::kXFirst, Slots::kXCount, kSlot>(sums, g.x, g.x_size, b,
+                                                          next - b, 0, [] {});
   }
   const Weight* b = packed_panel<Weight>(g.packed_h, panel, g.h_size, kHLine);
   const Weight* next = packed_panel<Weight>(g.packed_h, panel + 1, g.h_size, kHLine);
@@ -166,15 +166,15 @@ template <class Slots, class Isa, class Weight, class V, int kPanels, bool kHalf
     if (g.ahead != nullptr && g.ahead->next < g.ahead->end) {
       ProjectedUnit<V, Isa::kProjectedSteps, T> unit(*g.ahead);
       const Index both = unit.size < g.h_steps ? unit.size : g.h_steps;
-      accumulate_row<Slots::kHFirst, Slots::kHCount>(
+      accumulate_row<Slots::kHFirst, Slots::kHCount, kSlot>(
           sums, g.h, g.h_steps, b, next - b,
           both, [&]() __attribute__((always_inline)) { unit.add(); });
       for (Index k = both; k < unit.size; ++k) unit.add();
       return unit.store(*g.ahead);
     }
   }
-  accumulate_row<Slots::kHFirst, Slots::kHCount>(sums, g.h, g.h_steps, b, next - b, 0,
-                                                 [] {});
+  accumulate_row<Slots::kHFirst, Slots::kHCount, kSlot>(sums, g.h, g.h_steps, b,
+                                                        next - b, 0, [] {});
 }
 
 // tile.template run<kPanels, half>(panel)
