@@ -38,7 +38,10 @@ struct BackwardProducts {
   bool from_panels() const { return reads_panels(plan, seq_len); }
   bool packs_panels() const { return from_panels() && args.packed_h == nullptr; }
   bool single_row() const { return plan.batch_size == 1 && !from_panels(); }
-  bool halved() const { return row_in_l2(plan) && plan.hidden_size >= kHalvedUnits; }
+  bool halved() const {
+    return row_in_l2(plan) && plan.hidden_size >= kHalvedUnits &&
+           plan.panels >= kHalves;
+  }
   // The panels of the halves [first, last).
   Team::Range half_panels(Index first, Index last) const {
     return {plan.panels * first / kHalves, plan.panels * last / kHalves};
