@@ -115,7 +115,7 @@ struct BackwardLoop {
       const Chunk chunk = chunk_of(from, next_chunk_end);
       const Index begin = std::max<Index>(0, from - piece_begin);
       Part part = part_of(plan, split, team, plan.widest(begin, end));
-      if (products.halved()) part.panels = products.half_panels(team);
+      if (products.in_pieces()) part.panels = products.piece_panels(team);
       for (Index step = end - 1; step >= begin; --step) {
         run_step(step, chunk, part, split, team);
       }
@@ -212,9 +212,10 @@ struct BackwardLoop {
     if (special) save_held(t, part);
     cell_backward(step, chunk_row, part);
     if (special) finish_cell(t, chunk_row, part);
-    const bool halved = products.halved();
+    const bool in_pieces = products.in_pieces();
     const bool wanted = piece_begin + step > 0 || args.d_h0 != nullptr;
-    if (halved && wanted) products.half_products(step, chunk_row, team);
+    const Index whole_step = piece_begin + step;
+    if (in_pieces && wanted) products.piece_products(whole_step, chunk_row, team);
     if (!split.by_rows) team.barrier();
     const Team shared = split.by_rows ? Team(0, 1) : team;
     Team::Range units{};
@@ -222,12 +223,12 @@ struct BackwardLoop {
       units = products.triple_gradients(t, step, chunk_row, part, shared, team.rank(),
                                         wanted ? d_h : nullptr);
     } else if (wanted) {
-      units = halved ? products.add_halves(step, part, d_h)
-                     : products.state_gradient(piece_begin + step, chunk_row, part,
-                                               shared, fetch, d_h);
+      units = in_pieces ? products.add_pieces(whole_step, part, d_h)
+                        : products.state_gradient(whole_step, chunk_row, part, shared,
+                                                  fetch, d_h);
     }
     if (wanted && special) finish_state(t, part, units);
-    if (!split.by_rows && !halved) team.barrier();
+    if (!split.by_rows && !in_pieces) team.barrier();
   }
 
   PanelRows<const T> records_at(Index t, const Part& piece, Index offset) const {

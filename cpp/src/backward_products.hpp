@@ -11,11 +11,12 @@
 
 namespace fastlstm {
 
-// A row alone whose W_hh is in L2, of kHalvedUnits and more goes back in two halves of
-// the panels, whose sums are added at the end: a thread reads no weights and no d_gates
-// but its own, and a step has one barrier instead of two. More halves would cost one
-// thread more.
-constexpr int kHalves = 2;
+// A row alone of kPieceUnits and more goes back in pieces of the panels, whose sums are
+// added at the end: a thread reads no weights and no d_gates but its own, and a step
+// has one barrier instead of two. Of small layers there are two, for more would cost
+// one thread more; of those read as they lie, enough for eight threads.
+constexpr Index kPieces = 2;
+constexpr Index kUnpackedPieces = 8;
 
 template <class T>
 struct BackwardProducts {
@@ -28,8 +29,8 @@ struct BackwardProducts {
   T* columns_h = nullptr;  // W_hh in column blocks, for d_h; not for a batch of one
   const T* panels_h = nullptr;  // W_hh in panels, where reads_panels()
   T* own_panels = nullptr;      // these, where forward's are not there
-  T* sums = nullptr;            // of their product
-  T* halves = nullptr;          // d_h of each half of the panels, of two steps
+  T* panel_sums = nullptr;      // of their product
+  T* piece_sums = nullptr;      // d_h of each piece of the panels, of two steps
   TripleProducts<T> triples{plan, args};
 
   Index blocks(Index cols) const {
@@ -37,18 +38,19 @@ struct BackwardProducts {
   }
   bool from_panels() const { return reads_panels(plan, seq_len); }
   bool packs_panels() const { return from_panels() && args.packed_h == nullptr; }
-  bool single_row() const { return plan.batch_size == 1 && !from_panels(); }
-  bool halved() const {
-    return row_in_l2(plan) && plan.hidden_size >= kHalvedUnits &&
-           plan.panels >= kHalves;
+  bool in_pieces() const {
+    return plan.batch_size == 1 && !from_panels() && plan.hidden_size >= kPieceUnits;
   }
-  // The panels of the halves [first, last).
-  Team::Range half_panels(Index first, Index last) const {
-    return {plan.panels * first / kHalves, plan.panels * last / kHalves};
+  Index pieces() const {
+    return std::min(plan.unpacked ? kUnpackedPieces : kPieces, plan.panels);
   }
-  Team::Range half_panels(const Team& team) const {
-    const Team::Range own = team.share(kHalves);
-    return half_panels(own.begin, own.end);
+  // The panels of the pieces [first, last).
+  Team::Range piece_panels(Index first, Index last) const {
+    return {plan.panels * first / pieces(), plan.panels * last / pieces()};
+  }
+  Team::Range piece_panels(const Team& team) const {
+    const Team::Range own = team.share(pieces());
+    return piece_panels(own.begin, own.end);
   }
   // Whether d_x comes chunk by chunk; else step by step, with d_h.
   bool d_x_by_chunks() const { return args.d_x.data != nullptr && !triples.with_d_x(); }
@@ -68,8 +70,8 @@ struct BackwardProducts {
     own_panels =
         arena.take<T>(checked_product(packs_panels() ? h_lines : 0, plan.hidden_size));
     panels_h = packs_panels() ? own_panels : args.packed_h;
-    sums = arena.take<T>(from_panels() ? checked_product(plan.hidden_size, plan.width)
-                                       : 0);
+    panel_sums = arena.take<T>(
+        from_panels() ? checked_product(plan.hidden_size, plan.width) : 0);
     columns_x = arena.take<T>(checked_product(x_lines, padded(plan.input_size)));
     triples.take_columns(arena);
   }
@@ -81,7 +83,7 @@ struct BackwardProducts {
   }
 
   void take_scratch(Arena& arena, int threads) {
-    halves = arena.take<T>(halved() ? 2 * kHalves * plan.padded_units : 0);
+    piece_sums = arena.take<T>(in_pieces() ? 2 * pieces() * piece_stride() : 0);
     triples.take_scratch(arena, threads);
   }
 
@@ -123,7 +125,7 @@ struct BackwardProducts {
   }
 
   // d_h_{t -> t-1} = d_gates_t W_hh, on top of the GRU's direct part; `fetch` goes on
-  // meanwhile. step: of the whole, for the order of panels is that of their sums.
+  // meanwhile. step: of the whole, for the order of panels may be that of their sums.
   // Returns the units that this thread has computed.
   Team::Range state_gradient(Index step, Index chunk_row, const Part& part,
                              const Team& team, FetchArgs<T>* fetch, T* d_h) const {
@@ -133,16 +135,17 @@ struct BackwardProducts {
     a.c_stride = plan.padded_units;
     a.accumulate = plan.cell == CellKind::gru && !dropped;
     Team::Range units{};
-    if (single_row()) {
+    if (from_panels()) {
+      units = team.share(plan.hidden_size, plan.width);
+      plan.kernels->panel_product({&plan.map_h, plan.panels, plan.hidden_size,
+                                   units.begin, units.end, step % 2 != 0, a.a,
+                                   a.a_panel_stride, panels_h, panel_sums, a.c,
+                                   a.accumulate});
+    } else if (plan.batch_size == 1) {
       units = team.share(plan.hidden_size, plan.width);
       plan.kernels->row_product({&plan.map_h, units.begin, units.end, plan.hidden_size,
-                                 a.a, a.a_panel_stride, 0, plan.panels,
+                                 a.a, a.a_panel_stride, 0, plan.panels, false,
                                  args.params.weight_hh, a.c, a.accumulate});
-    } else if (from_panels()) {
-      units = team.share(plan.hidden_size, plan.width);
-      plan.kernels->panel_product(
-          {&plan.map_h, plan.panels, plan.hidden_size, units.begin, units.end,
-           step % 2 != 0, a.a, a.a_panel_stride, panels_h, sums, a.c, a.accumulate});
     } else {
       const Team::Range range = team.share(blocks(plan.hidden_size));
       a.block_begin = range.begin;
@@ -183,30 +186,39 @@ struct BackwardProducts {
     return units;
   }
 
-  // The same where halved(), in two parts with a barrier between them: the sums of this
-  // thread's halves, then d_h of its units. Steps use `halves` in turn, so that nobody
-  // writes what another thread still reads.
-  void half_products(Index step, Index chunk_row, const Team& team) const {
+  // The same where in_pieces(), in two parts with a barrier between them: the sums of
+  // this thread's pieces, then d_h of its units. Steps use `piece_sums` in turn, so
+  // that nobody writes what another thread still reads. step: of the whole, for the
+  // order of panels is that of their sums.
+  void piece_products(Index step, Index chunk_row, const Team& team) const {
     const ProductArgs<T> a = product_args(plan.map_h, chunk_row, 1);
-    const Team::Range own = team.share(kHalves);
-    for (Index half = own.begin; half < own.end; ++half) {
-      const Team::Range panels = half_panels(half, half + 1);
+    const bool descending = plan.unpacked && step % 2 != 0;
+    const Team::Range own = team.share(pieces());
+    for (Index i = 0; i < own.end - own.begin; ++i) {
+      const Index piece = descending ? own.end - 1 - i : own.begin + i;
+      const Team::Range panels = piece_panels(piece, piece + 1);
       plan.kernels->row_product({&plan.map_h, 0, plan.hidden_size, plan.hidden_size,
                                  a.a, a.a_panel_stride, panels.begin, panels.end,
-                                 args.params.weight_hh, half_of(step, half), false});
+                                 descending, args.params.weight_hh,
+                                 sums_of_piece(step, piece), false});
     }
   }
-  Team::Range add_halves(Index step, const Part& part, T* d_h) const {
-    const T* const first = half_of(step, 0);
-    const T* const second = half_of(step, 1);
+  Team::Range add_pieces(Index step, const Part& part, T* d_h) const {
     const Team::Range units = units_of(plan, part);
     for (Index u = units.begin; u < units.end; ++u) {
-      take_back(u, first[u] + second[u], d_h);
+      T sum = sums_of_piece(step, 0)[u];
+      for (Index i = 1; i < pieces(); ++i) sum += sums_of_piece(step, i)[u];
+      take_back(u, sum, d_h);
     }
     return units;
   }
-  T* half_of(Index step, Index half) const {
-    return halves + (step % 2 * kHalves + half) * plan.padded_units;
+  T* sums_of_piece(Index step, Index piece) const {
+    return piece_sums + (step % 2 * pieces() + piece) * piece_stride();
+  }
+  // Two lines between pieces, for CPUs fetch lines in pairs.
+  Index piece_stride() const {
+    constexpr Index kLine = kCacheLine / sizeof(T);
+    return (plan.padded_units + 3 * kLine - 1) / kLine * kLine;
   }
 
   // The same where the products are in dropped_h.

@@ -52,8 +52,7 @@ struct Column {
         direction(in_direction),
         back(backward) {
     for (Index l = 0; l < count; ++l) {
-      plans.push_back(make_plan<T>(config, layer + l, direction == 1, rows));
-      plans.back().trains = true;
+      plans.push_back(make_plan<T>(config, layer + l, direction == 1, rows, true));
     }
     std::vector<LayerArrays<const T>> own;
     for (Index l = 0; l < count; ++l) own.push_back(params[index(l)]);

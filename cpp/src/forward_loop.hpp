@@ -34,6 +34,7 @@ struct ForwardLoop {
   T* records = nullptr;  // of all steps; null: nothing is kept
   T* state = nullptr;    // LSTM: (P, N, W): the initial c; in inference the current
   PackedWeights<T> packed{};
+  const T* weight_hh = nullptr;  // read by an unpacked plan
   // Scratch:
   T* gates = nullptr;  // inference: (P, N, 4 W) of one step, if they are stored at all
   T* sums = nullptr;  // inference: bias + x W_ih^T of the latest steps, (steps, P, 4 W)
@@ -259,8 +260,7 @@ struct ForwardLoop {
     const PanelRows<T> to = sums_at(first, part);
     gate.gate_row_stride = sums_step(part);
     gate.gate_panel_stride = to.panel_stride;
-    const auto gates_of =
-        plan.cell == CellKind::gru ? plan.kernels->gates_gru : plan.kernels->gates_lstm;
+    const auto gates_of = gate_kernel();
     const Index each = part.row_count() == 1 ? part.panels.end - part.panels.begin : 1;
     for (Index p = part.panels.begin; p < part.panels.end; p += each) {
       gate.panel_begin = p;
@@ -271,6 +271,22 @@ struct ForwardLoop {
         gates_of(gate);
       }
     }
+  }
+
+  auto gate_kernel() const {
+    return plan.cell == CellKind::gru ? plan.kernels->gates_gru
+                                      : plan.kernels->gates_lstm;
+  }
+
+  void add_gates(GateArgs<T> gate) const {
+    if (!plan.unpacked) return gate_kernel()(gate);
+    const Index h_size = gate.h_steps;
+    gate.h_size = gate.h_steps = 0;
+    gate_kernel()(gate);
+    if (h_size == 0) return;
+    plan.kernels->row_gates({&plan.map_h, gate.panel_begin, gate.panel_end,
+                             gate.descending, gate.h, h_size, weight_hh, gate.gates,
+                             gate.gate_panel_stride});
   }
 
   // Sets every field.
@@ -362,16 +378,16 @@ struct ForwardLoop {
         point.c = c.at(row, 0);
         point.c_row_stride = c.row_stride;
         point.c_panel_stride = c.panel_stride;
-        k.gates_lstm(gate);
+        add_gates(gate);
         k.lstm_forward(point);
         break;
       }
       case CellKind::gru:
-        k.gates_gru(gate);
+        add_gates(gate);
         k.gru_forward(point);
         break;
       case CellKind::rnn:
-        k.gates_lstm(gate);
+        add_gates(gate);
         k.rnn_forward(point);
         break;
     }

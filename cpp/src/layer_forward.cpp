@@ -62,6 +62,7 @@ struct DirectionForward {
         loop{plan, args.x, args.output, previous},
         split(choose_split(plan)) {
     loop.records = args.records;
+    loop.weight_hh = args.params.weight_hh;
     T* zeros = nullptr;
     memory = acquire_pieces(pool, [&](Arena& arena) {
       loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);

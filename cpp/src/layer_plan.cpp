@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "fastlstm/threads.hpp"
 
@@ -13,7 +14,7 @@ namespace {
 // us, and a thread that sleeps takes 50 us to wake.
 constexpr double kMinParallelWork = 2e6;
 // Splitting every step needs this many multiply-adds a step for each nanosecond that a
-// barrier takes: two barriers, or the one of a row alone, see kHalvedUnits, and
+// barrier takes: two barriers, or the one of a row alone, see kPieceUnits, and
 // fetching what the other threads have written.
 constexpr double kStepWork = 500;
 constexpr double kRowWork = 200;
@@ -46,7 +47,7 @@ double step_work(const LayerPlan<T>& plan) {
 // Whether threads that share every step take less time than one.
 template <class T>
 bool worth_sharing(const LayerPlan<T>& plan, int threads) {
-  const bool row_alone = plan.batch_size == 1 && plan.hidden_size >= kHalvedUnits;
+  const bool row_alone = plan.batch_size == 1 && plan.hidden_size >= kPieceUnits;
   const double worth = step_work(plan) / (row_alone ? kRowWork : kStepWork);
   if (worth < kLeastBarrier) return false;
   return worth >= kMostBarrier || worth >= barrier_nanoseconds(threads);
@@ -79,7 +80,7 @@ bool pays_triples(const LayerPlan<T>& plan) {
 
 template <class T>
 LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
-                       const SequenceRows& rows) {
+                       const SequenceRows& rows, bool trains) {
   LayerPlan<T> plan{};
   plan.kernels = &kernels<T>();
   plan.cell = config.cell;
@@ -101,7 +102,10 @@ LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
   plan.padded_units = plan.panels * plan.panel_units;
   plan.record = (config.cell == CellKind::lstm ? kSlots + 1 : kSlots) * plan.width;
   if (config.options.layer_norm) plan.record += (kSlots + 2) * plan.width;
-  plan.projects_ahead = pays_ahead(plan);
+  plan.trains = trains;
+  plan.unpacked =
+      trains && row_alone(plan, kBeyondL2, std::numeric_limits<Index>::max());
+  plan.projects_ahead = !plan.unpacked && pays_ahead(plan);
   plan.triples = pays_triples(plan);
 
   const Index h = plan.hidden_size;
@@ -195,7 +199,7 @@ PackedWeights<T> take_weights(const LayerPlan<T>& plan, Arena& arena, bool share
   const Index words = triples ? plan.gate_steps() * kGateStepWords : 0;
   return {matrix(!triples && (!ahead || shared), stored, plan.map_x, plan.input_size),
           matrix(ahead, units, plan.map_x, plan.input_size),
-          matrix(!triples, stored, plan.map_h, plan.output_size),
+          matrix(!triples && !plan.unpacked, stored, plan.map_h, plan.output_size),
           arena.take<T>(units * kSlots),
           triples ? arena.take<BFloat16Pair>(checked_product(plan.panels, words))
                   : nullptr};
@@ -250,7 +254,7 @@ void pack_weights(const LayerPlan<T>& plan, const LayerArrays<const T>& params,
 }
 
 template LayerPlan<float> make_plan<float>(const RecurrentConfig&, Index, bool,
-                                           const SequenceRows&);
+                                           const SequenceRows&, bool);
 template Split choose_split<float>(const LayerPlan<float>&);
 template int threads_side_by_side<float>(const LayerPlan<float>&);
 template Part part_of<float>(const LayerPlan<float>&, const Split&, const Team&, Index);
@@ -265,7 +269,7 @@ template void pack_weights<float>(const LayerPlan<float>&,
                                   const PackedWeights<float>&);
 
 template LayerPlan<double> make_plan<double>(const RecurrentConfig&, Index, bool,
-                                             const SequenceRows&);
+                                             const SequenceRows&, bool);
 template Split choose_split<double>(const LayerPlan<double>&);
 template int threads_side_by_side<double>(const LayerPlan<double>&);
 template Part part_of<double>(const LayerPlan<double>&, const Split&, const Team&,

@@ -14,8 +14,8 @@
 namespace fastlstm {
 
 // From this many units on, a row alone goes back with one barrier a step instead of
-// two: see halved() in backward_products.hpp.
-constexpr Index kHalvedUnits = 64;
+// two: see in_pieces() in backward_products.hpp.
+constexpr Index kPieceUnits = 64;
 // For a few rows, bias + x W_ih^T is projected for many steps at once, unless the
 // inputs are fewer than this: writing and reading the sums would cost more than it
 // saves. From so many steps on, and where W_hh is too large for L1 and both weights
@@ -66,9 +66,10 @@ struct LayerPlan {
   PanelMap map_x;       // rows of weight_ih
   PanelMap map_h;       // rows of weight_hh
   int max_threads = 0;  // 0: as many as help
+  bool trains;          // back-propagation is to follow
+  bool unpacked;        // W_hh is read as it lies, forward as well, see reads_panels
   bool projects_ahead;  // see kLeastStepsAhead
   bool triples;         // backward's products are of triples, see kLeastTripleRows
-  bool trains = false;  // set by the caller: back-propagation is to follow
 
   bool lstm() const { return cell == CellKind::lstm; }
   Index gate_line() const { return kSlots * width; }
@@ -77,9 +78,10 @@ struct LayerPlan {
   Index padding() const {
     return cell == CellKind::rnn ? 0 : panels * width - hidden_size;
   }
-  // The activations are the standard ones, so that the fused step applies.
+  // The activations are the standard ones and W_hh is packed, so that the fused step
+  // applies.
   bool fused() const {
-    return lstm() && cell_activation == Activation::tanh &&
+    return lstm() && !unpacked && cell_activation == Activation::tanh &&
            output_activation == Activation::tanh;
   }
   // Forward's products are of triples as well. Not in inference, where a row has the
@@ -118,29 +120,28 @@ struct LayerPlan {
   }
 };
 
-// A batch of one reads W_hh on its way back where it lies, if it stays in L2 or the
-// steps are too few to repay packing: rows that straddle cache lines are read at half
-// speed from L3. Measured with hidden 133 (faster unpacked) and 785 (slower). Else it
-// reads the panels that forward has packed, which the tape keeps.
+// A batch of one reads W_hh on its way back where it lies, if it has at most
+// kUnpackedBytes or L2 does not hold it, or if the steps are too few to repay packing;
+// beyond L2 it does so forward as well. Else it reads panels, for rows that straddle
+// cache lines come from L2 at three quarters of its speed, and from L3 at all of it.
 constexpr Index kUnpackedBytes = 512 << 10;
 constexpr Index kUnpackedSteps = 4;
 
 template <class T>
-bool row_in_l2(const LayerPlan<T>& plan) {
+bool row_alone(const LayerPlan<T>& plan, Index least, Index most) {
   const Index bytes = plan.hidden_size * plan.hidden_size * kSlots * Index{sizeof(T)};
-  return plan.batch_size == 1 && bytes <= kUnpackedBytes;
+  return plan.batch_size == 1 && plan.options.plain() && bytes > least && bytes <= most;
 }
 
 // steps: of the whole sequence.
 template <class T>
 bool reads_panels(const LayerPlan<T>& plan, Index steps) {
-  return plan.batch_size == 1 && plan.options.plain() && !row_in_l2(plan) &&
-         steps > kUnpackedSteps;
+  return row_alone(plan, kUnpackedBytes, kBeyondL2) && steps > kUnpackedSteps;
 }
 
 template <class T>
 LayerPlan<T> make_plan(const RecurrentConfig& config, Index layer, bool reverse,
-                       const SequenceRows& rows);
+                       const SequenceRows& rows, bool trains = false);
 
 // How far apart the rows of an operand of `size` columns lie that the kernel `outer`
 // reads down its columns: an odd number of cache lines, or packed if a line holds a
@@ -289,7 +290,7 @@ template <class T>
 struct PackedWeights {
   T* x;        // (P, I, x slots * W); null if nobody reads it
   T* x_slots;  // (P, x slots, I, W) for a plan that projects ahead, else null
-  T* h;        // (P, output_size, h slots * W)
+  T* h;        // (P, output_size, h slots * W); null for an unpacked plan
   T* bias;     // (P, 4 W)
   BFloat16Pair* triples;  // for triple_gates(), see pack_gates; then x and h are null
 };

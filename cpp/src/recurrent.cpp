@@ -165,9 +165,8 @@ void forward_layers(const RecurrentConfig& config, const ForwardArgs<T>& args,
       const Index i = layer * directions + direction;
       LayerPlan<T>& plan = plans[static_cast<std::size_t>(direction)];
       LayerForward<T>& pass = passes[static_cast<std::size_t>(direction)];
-      plan = make_plan<T>(config, layer, direction == 1, rows);
+      plan = make_plan<T>(config, layer, direction == 1, rows, tape != nullptr);
       plan.max_threads = args.max_threads;
-      plan.trains = tape != nullptr;
       pass.params = args.params[i];
       if (cached != nullptr) {
         pass.packed = &cached->packed.layers[static_cast<std::size_t>(i)];
@@ -256,7 +255,7 @@ void backward_layers(const BackwardArgs<T>& args, BufferPool& pool,
       pass.record_cut = tape.record_cuts[static_cast<std::size_t>(i)];
       pass.d_x = d_x;
       pass.accumulate_d_x = direction > 0;
-      LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows);
+      LayerPlan<T> plan = make_plan<T>(config, layer, direction == 1, rows, true);
       plan.max_threads = args.max_threads;
       if (!tape.weights.empty()) {
         Arena arena(tape.weights[static_cast<std::size_t>(i)].data());

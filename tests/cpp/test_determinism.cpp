@@ -424,9 +424,11 @@ TEST_CASE("training gives the same bits on any threads and in every run") {
     bool bidirectional;
   };
   constexpr Work kWork[] = {
-      {{6, 1, 100, 500}, 1, false},  // a row alone whose weights are packed
+      {{6, 1, 100, 300}, 1, false},  // a row alone whose weights are packed
+      {{6, 1, 100, 500}, 1, false},  // or read as they lie
+      {{5, 1, 3, 380}, 1, false},    // the same, narrow x
       {{66, 1, 8, 250}, 1, false},   // more steps than are projected at once or ahead
-      {{40, 1, 3, 133}, 1, false},   // a row alone that goes back in two halves
+      {{40, 1, 3, 133}, 1, false},   // a row alone that goes back in two pieces
       {{40, 1, 3, 133}, 2, true},    // the same with dropout
       {{5, 64, 2, 120}, 1, false},   // narrow x, shared by rows
       {{3, 4, 2, 510}, 1, false},    // narrow x, shared by panels

@@ -41,11 +41,11 @@ void check_directions(Problem<double> problem) {
 
 }  // namespace
 
-TEST_CASE("gradients of a row alone that goes back in two halves") {
+TEST_CASE("gradients of a row alone that goes back in pieces") {
   const Marks marks(7, 1);
   for_each_isa([&] {
     for (const CellKind cell : kCells) {
-      for (const Index units : {63, 64, 101}) {  // from 64 on
+      for (const Index units : {63, 64, 101, 260}) {  // two from 64 on, then eight
         CAPTURE(units);
         RecurrentConfig config = make_config(cell, 2, units);
         check_directions(Problem<double>(config, 7, 1));

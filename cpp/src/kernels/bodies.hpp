@@ -15,6 +15,7 @@
 #include "optim.hpp"
 #include "pack.hpp"
 #include "probe.hpp"
+#include "row_products.hpp"
 #include "stream.hpp"
 #include "table.hpp"
 
@@ -87,6 +88,7 @@ const Kernels<T>& kernel_table() {
       product<V, Isa>,
       narrow_product<V>,
       row_product<V>,
+      row_gates<V>,
       panel_product<V>,
       outer<V, Isa>,
       outer_rows<V, Isa>,

@@ -182,9 +182,11 @@ struct ProductArgs {
   FetchArgs<T>* fetch;  // meanwhile; may be null
 };
 
-// c (1, cols) = [c +] a w over the rows of w, some panels in order, w being row-major
-// and not packed: for a batch of one, where packing would cost as much as a few steps.
-// Sums in the order of `product`, to the same bits; but where a row has two vectors or
+// The weights of a row alone, row-major and not packed: packing would cost as much as
+// several steps.
+//
+// c (1, cols) = [c +] a w over the rows of w, some panels in order. Sums in the order
+// of `product`, to the same bits, if panels ascend; but where a row has two vectors or
 // fewer each slot is summed apart, and then (0 + 1) + (2 + 3).
 template <class T>
 struct RowProductArgs {
@@ -194,9 +196,23 @@ struct RowProductArgs {
   const T* a;  // (P, slots * W) at a_panel_stride
   Index a_panel_stride;
   Index panel_begin, panel_end;  // panels of this call
+  bool descending;               // the order of panels, in sums as well
   const T* w;                    // (rows, cols)
   T* c;
   bool accumulate;
+};
+
+// gates = gates + h w^T for the slots of the map: dot products, each summed in lanes.
+template <class T>
+struct RowGateArgs {
+  const PanelMap* map;
+  Index panel_begin, panel_end;  // panels of this call
+  bool descending;               // the order in which they are read
+  const T* h;                    // (h_size)
+  Index h_size;
+  const T* w;  // (rows, h_size)
+  T* gates;    // (P, 4 W) at gate_panel_stride
+  Index gate_panel_stride;
 };
 
 // c[col] = [c +] sum over panels and slots of a[p][s] w[p][col][s]: one row of d_gates
@@ -357,6 +373,7 @@ struct Kernels {
   void (*product)(const ProductArgs<T>&);
   void (*narrow_product)(const ProductArgs<T>&);
   void (*row_product)(const RowProductArgs<T>&);
+  void (*row_gates)(const RowGateArgs<T>&);
   void (*panel_product)(const PanelProductArgs<T>&);
   void (*outer)(const OuterArgs<T>&);
   // w[row, col] = [w +] the same sums, to the same bits as outer and unpack_panel.

@@ -269,8 +269,9 @@ class LSTM(Recurrent):
         Returns
         -------
         output, (h_n, c_n)
-            As for a call, on AMX to rounding (docs/math.md); `output` is read-only
-            where the tape shares it: not with `checkpoint_every`.
+            As for a call, to rounding on AMX and for a batch of one of a large layer
+            (docs/math.md); `output` is read-only where the tape shares it: not with
+            `checkpoint_every`.
         tape
             Serves one `backward`. For analysis, ``tape.cell`` is c of the last layer at
             every step, laid out as the output, and ``tape.gates`` its gates i, f, g, o,
