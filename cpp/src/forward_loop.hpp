@@ -21,6 +21,9 @@ constexpr Index kProjectedRows = 128;
 constexpr Index kFewRows = 3;
 constexpr Index kMostProjectedRows = 8;
 constexpr Index kLargeInputBytes = 1 << 20;
+// Cut terms and weights of a panel that come in pieces have more bytes than this.
+// Measured.
+constexpr Index kPieceBytes = 1600 << 10;
 // Where rows end at different times, threads share them anew after this many rows
 // (t, n): often enough to stay even, far apart enough for the barrier not to show.
 constexpr Index kSpanRows = 512;
@@ -41,9 +44,14 @@ struct ForwardLoop {
   T* ahead_x = nullptr;              // for each thread: of a block, (I, steps)
   Index projected_steps = 0;         // of a block; 0: not projected
   Index kept_steps = 0;              // that sums are kept for
+  Index thread_rows = 0;             // at most
   BFloat16Pair* cut_rows = nullptr;  // for each thread, see TripleGates
+  float* piece_sums = nullptr;       // the same
 
-  void take(Arena& arena, int threads) {
+  void take(Arena& arena, const Split& split) {
+    const Index threads = split.threads;
+    thread_rows =
+        split.by_rows ? (plan.batch_size + threads - 1) / threads : plan.batch_size;
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
     projected_steps = kept_steps = steps_at_once();
     if (plan.projects_ahead) {
@@ -55,14 +63,21 @@ struct ForwardLoop {
     gates =
         keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
     cut_rows = arena.take<BFloat16Pair>(threads * cut_words());
+    if (gates_in_pieces()) piece_sums = arena.take<float>(threads * kPieceSums);
     sums = arena.take<T>(keep() ? 0 : kept_steps * row_panels * plan.gate_line());
   }
 
   // Of one thread.
   Index cut_words() const {
     if (!plan.triple_gates()) return 0;
-    const Index rows = std::min(plan.batch_size, kTripleRows);
-    return checked_product(column_pairs(rows), plan.gate_steps() * kStepWords);
+    const Index rows = std::min(thread_rows, kTripleRows);
+    return checked_product(tile_pairs(rows), plan.gate_steps() * kStepWords);
+  }
+
+  static constexpr Index kPieceSums = kPiecePanels * kTripleRows * kSlots * kTileRows;
+  bool gates_in_pieces() const {
+    const Index words = cut_words() + plan.gate_steps() * kGateStepWords;
+    return plan.triple_gates() && words * Index{sizeof(BFloat16Pair)} > kPieceBytes;
   }
 
   // Steps of a block to project; 0: nothing is.
@@ -348,7 +363,8 @@ struct ForwardLoop {
     if (packed.triples == nullptr) return plan.kernels->lstm_steps(s, count, strides);
     plan.kernels->triples.lstm_steps(
         s, count, strides,
-        {packed.triples, plan.gate_steps(), cut_rows + rank * cut_words()});
+        {packed.triples, plan.gate_steps(), cut_rows + rank * cut_words(),
+         piece_sums != nullptr ? piece_sums + rank * kPieceSums : nullptr});
   }
 
   void pointwise_step(Index t, const Part& part, const GateArgs<T>& gate,

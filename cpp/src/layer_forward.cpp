@@ -66,7 +66,7 @@ struct DirectionForward {
     T* zeros = nullptr;
     memory = acquire_pieces(pool, [&](Arena& arena) {
       loop.packed = args.packed != nullptr ? *args.packed : take_weights(plan, arena);
-      loop.take(arena, split.threads);
+      loop.take(arena, split);
       loop.state = arena.take<T>(
           plan.lstm() ? checked_product(plan.batch_size, plan.panels * plan.width) : 0);
       previous.take(arena, args.dropout);

@@ -41,9 +41,7 @@ constexpr Index kLeastTripleCells = 4096;
 inline Index whole_tiles(Index columns) {
   return (columns + kTileRows - 1) / kTileRows * kTileRows;
 }
-inline Index column_pairs(Index columns) {
-  return (columns + kPairRows - 1) / kPairRows;
-}
+inline Index tile_pairs(Index columns) { return (columns + kPairRows - 1) / kPairRows; }
 
 template <class T>
 struct LayerPlan {

@@ -67,7 +67,7 @@ struct TripleGradient {
   static constexpr Index kPanelWords = kBandsAtOnce * kSlots / 2 * kStepWords;
   Index bands() const { return (weights.chunk_rows + kBandRows - 1) / kBandRows; }
   Index cut_words(const OuterSide<T>& side) const {
-    return checked_product(column_pairs(side.columns), bands() * kStepWords);
+    return checked_product(tile_pairs(side.columns), bands() * kStepWords);
   }
   Index panels_at_once() const {
     const Index words = cut_words(weights.side_x) + cut_words(weights.side_h);
@@ -78,7 +78,7 @@ struct TripleGradient {
   void cut_operand(const OuterSide<T>& side, BFloat16Pair* cut, const Chunk& chunk,
                    const Team& team) const {
     if (!cuts(side)) return;
-    const Team::Range pairs = team.share(column_pairs(side.columns));
+    const Team::Range pairs = team.share(tile_pairs(side.columns));
     plan.kernels->triples.cut_columns({chunk.rows, side.columns, pairs.begin, pairs.end,
                                        side.operand, operand_stride<T>(side.columns),
                                        cut, bands()});

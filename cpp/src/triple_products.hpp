@@ -27,7 +27,7 @@ struct TripleProducts {
   void take_columns(Arena& arena) {
     const auto take = [&](bool wanted, Index cols) {
       return arena.take<BFloat16Pair>(checked_product(
-          wanted ? plan.panels * kPanelSteps * kStepWords : 0, column_pairs(cols)));
+          wanted ? plan.panels * kPanelSteps * kStepWords : 0, tile_pairs(cols)));
     };
     w_h = take(plan.triples, plan.hidden_size);
     w_x = take(with_d_x(), plan.input_size);
@@ -40,7 +40,7 @@ struct TripleProducts {
   void pack(const Team& team) const {
     const auto pack = [&](const PanelMap& map, const T* w, Index cols,
                           BFloat16Pair* packed) {
-      const Team::Range pairs = team.share(column_pairs(cols));
+      const Team::Range pairs = team.share(tile_pairs(cols));
       plan.kernels->triples.pack_columns(map, w, cols, pairs.begin, pairs.end, packed);
     };
     pack(plan.map_h, args.params.weight_hh, plan.hidden_size, w_h);
@@ -61,12 +61,12 @@ struct TripleProducts {
   }
   // d_h of these columns, up to whole tiles.
   TripleTarget<T> target_h(const Team& team, T* d_h) const {
-    const Team::Range pairs = team.share(column_pairs(plan.hidden_size));
+    const Team::Range pairs = team.share(tile_pairs(plan.hidden_size));
     const Index cols = whole_tiles(plan.hidden_size);
     return {w_h, pairs.begin, pairs.end, cols, d_h, plan.padded_units, false};
   }
   TripleTarget<T> target_x(const Team& team, T* d_x) const {
-    const Team::Range pairs = team.share(column_pairs(plan.input_size));
+    const Team::Range pairs = team.share(tile_pairs(plan.input_size));
     return {w_x, pairs.begin,       pairs.end,          plan.input_size,
             d_x, args.d_x.stride_n, args.accumulate_d_x};
   }

@@ -189,13 +189,16 @@ struct StepsProblem {
 
   // h of all steps, rows and units, then i, f, g, o, c of each. `cut`: the panels
   // before it and the others are computed apart, as by two threads; 0: all steps in one
-  // call.
-  std::vector<float> run(Index cut) const {
+  // call. in_pieces: terms come in pieces.
+  std::vector<float> run(Index cut, bool in_pieces = false) const {
     const TripleKernels<float>& k = plan.kernels->triples;
     std::vector<BFloat16Pair> packed =
         words(plan.panels * plan.gate_steps() * kGateStepWords);
     std::vector<BFloat16Pair> scratch =
         words(kTripleRows / kPairRows * plan.gate_steps() * kStepWords);
+    std::vector<float> sums(
+        static_cast<std::size_t>(kPiecePanels * kTripleRows * plan.gate_line()),
+        std::numeric_limits<float>::quiet_NaN());
     k.pack_gates(plan.map_x, w_x.data(), inputs, w_h.data(), units, cut, plan.panels,
                  packed.data());
     k.pack_gates(plan.map_x, w_x.data(), inputs, w_h.data(), units, 0, cut,
@@ -233,7 +236,8 @@ struct StepsProblem {
         g.panel_begin = begin;
         g.panel_end = end;
         k.lstm_steps(s, cut > 0 ? 1 : kSteps, strides,
-                     {packed.data(), plan.gate_steps(), scratch.data()});
+                     {packed.data(), plan.gate_steps(), scratch.data(),
+                      in_pieces ? sums.data() : nullptr});
         if (cut == 0) break;
       }
     }
@@ -306,7 +310,10 @@ struct StepsProblem {
     CAPTURE(inputs);
     CAPTURE(units);
     REQUIRE(close);
-    REQUIRE(same_bits(run((plan.panels + 1) / 2), got));
+    for (const bool in_pieces : {false, true}) {
+      REQUIRE(same_bits(run((plan.panels + 1) / 2, in_pieces), got));
+    }
+    REQUIRE(same_bits(run(0, true), got));
   }
 };
 
@@ -324,6 +331,10 @@ TEST_CASE("triples: steps forward, with every tail") {
     // More rows than one pass takes.
     StepsProblem(257, 20, 40, true).check();
     StepsProblem(300, 20, 40, false).check();
+    // More terms than a piece has, and more panels than take it at once.
+    StepsProblem(33, 530, 90, true).check();
+    StepsProblem(70, 20, 520, true).check();
+    StepsProblem(3, 1100, 33, false).check();
   });
 }
 

@@ -64,9 +64,10 @@ void pack_gates(const PanelMap& map, const float* w_x, Index x_size, const float
   }
 }
 
-// At most 32 rows of the left side.
-void cut_terms(const TermRows& from, Index first_row, Index rows, BFloat16Pair* to) {
-  for (Index step = 0; step < from.steps(); ++step, to += kStepWords) {
+// These steps of at most 32 rows of the left side.
+void cut_terms(const TermRows& from, Index first_row, Index rows, Index step, Index end,
+               BFloat16Pair* to) {
+  for (; step < end; ++step, to += kStepWords) {
     const TermRows::Block low = from.block(2 * step);
     const TermRows::Block high = from.block(2 * step + 1);
     for (Index r = 0; r < rows; ++r) {
@@ -76,17 +77,20 @@ void cut_terms(const TermRows& from, Index first_row, Index rows, BFloat16Pair* 
   }
 }
 
-// A tile of sums, which begin with the bias.
+constexpr Index kLineBytes = kGates * Index{sizeof(float)};  // of sums
+
+// A tile of sums, which begin with the bias or with those of the terms before.
 struct SumTile {
-  const float* bias;
+  const float* init;
+  Index init_stride;  // bytes; 0: the bias, for all rows
   float* sums;
   template <int kTile>
   void load(bool /*accumulate*/) const {
-    load_tile<kTile>(bias, 0);
+    load_tile<kTile>(init, init_stride);
   }
   template <int kTile>
   void store() const {
-    store_tile<kTile>(sums, kGates * Index{sizeof(float)});
+    store_tile<kTile>(sums, kLineBytes);
   }
 };
 
@@ -131,43 +135,74 @@ struct PendingCells {
 
 using BlockSums = float[kPairRows * kGates];
 
-// Leaves the cells of the last block pending.
-void triple_step(const LstmStepArgs<float>& s, const TripleGates& gates,
-                 BlockSums (&sums)[2], PendingCells& pending) {
-  const GateArgs<float>& g = s.gate;
-  const TermRows terms{g.x, g.x_stride, g.x_size, g.h, g.h_stride, g.h_steps};
-  const Index steps = terms.steps();
-  for (Index group = 0; group < g.rows; group += kTripleRows) {
-    const Index group_end = least(g.rows, group + kTripleRows);
-    for (Index i = 0; i < g.panel_end - g.panel_begin; ++i) {
-      const Index p = g.descending ? g.panel_end - 1 - i : g.panel_begin + i;
-      const Operand weights{gates.packed + p * gates.steps * kGateStepWords,
-                            2 * kTileWords, kGateStepWords, kSlots * kTileWords,
-                            kTileWords};
-      const float* bias = g.init + p * g.init_panel_stride;
-      for (Index row = group; row < group_end; row += kPairRows) {
-        const Index rows = least(kPairRows, group_end - row);
-        BFloat16Pair* const cut_rows =
-            gates.scratch + (row - group) / kPairRows * gates.steps * kStepWords;
-        if (i == 0) {
-          if (g.rows <= kPairRows) pending.rest();  // they give h of these rows
-          cut_terms(terms, row, rows, cut_rows);
+// The products of one step, whose last block leaves its cells pending.
+struct TripleStep {
+  const LstmStepArgs<float>& step;
+  const TripleGates& gates;
+  BlockSums (&sums)[2];  // of a block that is summed and of one whose cells are pending
+  PendingCells& pending;
+  const GateArgs<float>& g = step.gate;
+  TermRows terms = {g.x, g.x_stride, g.x_size, g.h, g.h_stride, g.h_steps};
+  Index steps = terms.steps();
+  bool in_pieces = gates.sums != nullptr;
+
+  void run() const {
+    const Index panels = in_pieces ? kPiecePanels : 1;
+    const Index piece = in_pieces ? kPieceSteps : steps;
+    for (Index row = 0; row < g.rows; row += kTripleRows) {
+      const Index rows = least(g.rows - row, kTripleRows);
+      for (Index i = 0; i < g.panel_end - g.panel_begin; i += panels) {
+        const Index end = least(i + panels, g.panel_end - g.panel_begin);
+        for (Index term = 0; term < steps; term += piece) {
+          run_piece(row, rows, i, end, term, least(term + piece, steps));
         }
-        float* const to = sums[pending.sums == sums[0] ? 1 : 0];
-        const auto result = [&](Index r, Index slot) {
-          return SumTile{bias + slot * kTileRows,
-                         to + r * kTileRows * kGates + slot * kTileRows};
-        };
-        pending.calls = kBesides * steps * tiles_of(rows);
-        tile_strip(Operand{cut_rows, 0, kStepWords, 2 * kTileWords, kTileWords},
-                   weights, tiles_of(rows), kSlots, steps, false, result,
-                   [&] { pending.some(); });
-        pending.rest();
-        pending.begin(s, to, p, row, rows);
       }
     }
   }
-}
+
+  // The steps [term, term_end) of the sums of these rows and of the panels [i, end).
+  void run_piece(Index first_row, Index all_rows, Index i, Index end, Index term,
+                 Index term_end) const {
+    for (Index at = i; at < end; ++at) {
+      for (Index row = 0; row < all_rows; row += kPairRows) {
+        const Index rows = least(kPairRows, all_rows - row);
+        BFloat16Pair* const cut_rows =
+            gates.scratch + (row / kPairRows * gates.steps + term) * kStepWords;
+        if (at == 0) {
+          if (g.rows <= kPairRows) pending.rest();  // they give h of these rows
+          cut_terms(terms, first_row + row, rows, term, term_end, cut_rows);
+        }
+        // Where the sums are while there are more terms to come.
+        float* const waiting =
+            in_pieces ? gates.sums + ((at - i) * kTripleRows + row) * kGates : nullptr;
+        run_block(at, first_row + row, rows, term, term_end, cut_rows, waiting);
+      }
+    }
+  }
+
+  void run_block(Index at, Index row, Index rows, Index term, Index term_end,
+                 const BFloat16Pair* cut_rows, float* waiting) const {
+    const Index p = g.descending ? g.panel_end - 1 - at : g.panel_begin + at;
+    const bool last = term_end == steps;
+    float* const to = !last ? waiting : sums[pending.sums == sums[0] ? 1 : 0];
+    const auto result = [&](Index r, Index slot) {
+      const Index place = r * kTileRows * kGates + slot * kTileRows;
+      if (term > 0) return SumTile{waiting + place, kLineBytes, to + place};
+      return SumTile{g.init + p * g.init_panel_stride + slot * kTileRows, 0,
+                     to + place};
+    };
+    const Operand left{cut_rows, 0, kStepWords, 2 * kTileWords, kTileWords};
+    const Operand weights{gates.packed + (p * gates.steps + term) * kGateStepWords,
+                          2 * kTileWords, kGateStepWords, kSlots * kTileWords,
+                          kTileWords};
+    PendingCells& cells = pending;  // the compiler keeps it in a register
+    cells.calls = kBesides * (term_end - term) * tiles_of(rows);
+    tile_strip(left, weights, tiles_of(rows), kSlots, term_end - term, false, result,
+               [&cells] { cells.some(); });
+    cells.rest();
+    if (last) cells.begin(step, to, p, row, rows);
+  }
+};
 
 void triple_steps(const LstmStepArgs<float>& first, Index steps,
                   const StepStrides& strides, const TripleGates& gates) {
@@ -177,7 +212,7 @@ void triple_steps(const LstmStepArgs<float>& first, Index steps,
   LstmStepArgs<float> s = first;
   for (Index left = steps; left > 0; --left) {
     if (left < steps) next_step(s, strides);
-    triple_step(s, gates, sums, pending);
+    TripleStep{s, gates, sums, pending}.run();
   }
   pending.rest();
 }

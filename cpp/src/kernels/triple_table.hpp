@@ -92,10 +92,16 @@ struct TripleOuterArgs {
 // kThirds, 4 slots, 16, 16) words.
 constexpr Index kGateStepWords = 4 * kThirds * kTileWords;
 
+// Where L2 does not hold a panel's weights and the cut terms of all rows, these come in
+// pieces of kPieceSteps, each for kPiecePanels before the next one, whose sums wait.
+constexpr Index kPieceSteps = 16;
+constexpr Index kPiecePanels = 4;
+
 struct TripleGates {
   const BFloat16Pair* packed;  // see pack_gates
   Index steps;                 // of a panel
   BFloat16Pair* scratch;       // (kTripleRows / kPairRows, steps, kStepWords)
+  float* sums;  // (kPiecePanels, kTripleRows, 4 W); null: terms do not come in pieces
 };
 
 template <class T>
