@@ -44,14 +44,11 @@ struct ForwardLoop {
   T* ahead_x = nullptr;              // for each thread: of a block, (I, steps)
   Index projected_steps = 0;         // of a block; 0: not projected
   Index kept_steps = 0;              // that sums are kept for
-  Index thread_rows = 0;             // at most
   BFloat16Pair* cut_rows = nullptr;  // for each thread, see TripleGates
   float* piece_sums = nullptr;       // the same
 
   void take(Arena& arena, const Split& split) {
     const Index threads = split.threads;
-    thread_rows =
-        split.by_rows ? (plan.batch_size + threads - 1) / threads : plan.batch_size;
     const Index row_panels = checked_product(plan.panels, plan.batch_size);
     projected_steps = kept_steps = steps_at_once();
     if (plan.projects_ahead) {
@@ -62,22 +59,25 @@ struct ForwardLoop {
     }
     gates =
         keep() || plan.fused() ? nullptr : arena.take<T>(row_panels * plan.gate_line());
-    cut_rows = arena.take<BFloat16Pair>(threads * cut_words());
-    if (gates_in_pieces()) piece_sums = arena.take<float>(threads * kPieceSums);
+    if (plan.triple_gates()) {
+      cut_rows = arena.take<BFloat16Pair>(checked_product(threads, cut_words()));
+      const Index rows = split.by_rows ? plan.batch_size / threads : plan.batch_size;
+      if (gates_in_pieces(rows)) piece_sums = arena.take<float>(threads * kPieceSums);
+    }
     sums = arena.take<T>(keep() ? 0 : kept_steps * row_panels * plan.gate_line());
   }
 
-  // Of one thread.
-  Index cut_words() const {
-    if (!plan.triple_gates()) return 0;
-    const Index rows = std::min(thread_rows, kTripleRows);
-    return checked_product(tile_pairs(rows), plan.gate_steps() * kStepWords);
+  // Of one thread, which may be alone with all rows.
+  Index cut_words() const { return cut_words(plan.batch_size); }
+  Index cut_words(Index rows) const {
+    return checked_product(tile_pairs(std::min(rows, kTripleRows)),
+                           plan.gate_steps() * kStepWords);
   }
-
   static constexpr Index kPieceSums = kPiecePanels * kTripleRows * kSlots * kTileRows;
-  bool gates_in_pieces() const {
-    const Index words = cut_words() + plan.gate_steps() * kGateStepWords;
-    return plan.triple_gates() && words * Index{sizeof(BFloat16Pair)} > kPieceBytes;
+  // rows: that a thread usually has.
+  bool gates_in_pieces(Index rows) const {
+    const Index words = cut_words(rows) + plan.gate_steps() * kGateStepWords;
+    return words * Index{sizeof(BFloat16Pair)} > kPieceBytes;
   }
 
   // Steps of a block to project; 0: nothing is.
